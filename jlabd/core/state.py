@@ -1,0 +1,101 @@
+"""The state of one instance, and what each pair of (desired, actual) means.
+
+`desired` is what the operator (or `autostart`) asked for; `actual` is what is the case. The machine moves `actual` towards
+`desired` and never skips a step: a process tree is always empty before the next incarnation is spawned.
+
+======== =========== ==========================================================================================
+desired  actual      meaning, and what ends it
+======== =========== ==========================================================================================
+running  starting    Spawn was asked for (`pid` is None) or the server runs and has not answered yet.
+                     Ends by: an answer (ready), its exit (stopping), `deadline` (stopping).
+running  ready       The server answers. Ends by: a probe that fails (unhealthy), its exit (stopping).
+running  unhealthy   Some probes in a row failed. Ends by: an answer (ready), one failure too many (stopping).
+running  stopping    The incarnation is being ended, by request or because it failed; the next one is spawned when
+                     its tree is empty: at once after a request, else as the restart policy says.
+running  backoff     Nothing runs; `deadline` is when the next incarnation is spawned.
+running  failed      Nothing runs and trying again without a change is useless, or the policy gave up.
+running  idle        Nothing runs; the next visit starts it.
+running  stopped     The policy does not restart a clean exit. (Before the first event: not yet started.)
+stopped  stopping    On the way down; `deadline` is when the whole tree is killed, None once that was asked for.
+stopped  stopped     Nothing runs, and nothing should.
+stopped  (others)    Do not occur: a stop request leaves them in the same step.
+======== =========== ==========================================================================================
+
+Nothing of the instance runs in stopped, backoff, failed and idle: there the daemon itself answers on the instance's socket.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Desired(StrEnum):
+    """What the operator asked for."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+
+
+class Actual(StrEnum):
+    """What is the case."""
+
+    STOPPED = "stopped"
+    STARTING = "starting"
+    READY = "ready"
+    UNHEALTHY = "unhealthy"
+    STOPPING = "stopping"
+    BACKOFF = "backoff"
+    FAILED = "failed"
+    IDLE = "idle"
+
+
+AT_REST = frozenset({Actual.STOPPED, Actual.BACKOFF, Actual.FAILED, Actual.IDLE})
+"""States in which no process of the instance exists."""
+
+SERVING = frozenset({Actual.READY, Actual.UNHEALTHY})
+"""States in which the server has answered and lives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an incarnation is being ended although nobody asked for it."""
+
+    reason: str
+    clean: bool = False
+    """The server was ready and ended by itself with status 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """Everything the machine knows of one instance. Times are seconds of the monotonic clock."""
+
+    desired: Desired = Desired.STOPPED
+    actual: Actual = Actual.STOPPED
+    reason: str = "not started yet"
+    since: float = 0.0
+    """When `actual` began."""
+    incarnation: int = 0
+    """Number of the current or last process life; 0 before the first."""
+    pid: int | None = None
+    """The server, while it lives."""
+    ready_at: float | None = None
+    """When this incarnation first answered."""
+    deadline: float | None = None
+    """When the present state must be over: readiness, the kill after a stop, the end of a backoff."""
+    probe_at: float | None = None
+    """When the next probe is due; None while one is under way or none is wanted."""
+    stable_at: float | None = None
+    """When the failures in a row are forgotten."""
+    probe_failures: int = 0
+    """Probes in a row that failed since the last answer."""
+    failures: int = 0
+    """Incarnations in a row that failed."""
+    restarts: int = 0
+    """Restarts that nobody asked for, since the daemon knows the instance."""
+    failure: Failure | None = None
+    """While stopping: the failure that the restart policy will judge; None after a request."""
+
+    def next_deadline(self) -> float | None:
+        """Return the earliest time at which this instance wants a `TimePassed`."""
+        return min((t for t in (self.deadline, self.probe_at, self.stable_at) if t is not None), default=None)
