@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 
-NO_ENV: Mapping[str, str] = MappingProxyType({})
+
+def _nothing() -> Mapping[str, str]:
+    return MappingProxyType({})
 
 
 class Restart(StrEnum):
@@ -147,7 +149,7 @@ class InstanceSpec:
     base_url: str = "/"
     autostart: bool = True
     on_demand: bool = False
-    env: Mapping[str, str] = field(default=NO_ENV, repr=False)
+    env: Mapping[str, str] = field(default_factory=_nothing, repr=False)
     env_file: str = ""
     umask: int = 0o077
     warm: bool = True

@@ -10,6 +10,13 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class Added:
+    """The instance entered the daemon's table. `start`: it is to run from now on."""
+
+    start: bool
+
+
+@dataclass(frozen=True, slots=True)
 class StartRequested:
     """Somebody wants the instance to run."""
 
@@ -87,15 +94,7 @@ class TimePassed:
     """A time that the instance waited for has come."""
 
 
-Event = (
-    StartRequested
-    | StopRequested
-    | RestartRequested
-    | Spawned
-    | SpawnFailed
-    | Exited
-    | TreeEmptied
-    | ProbeSucceeded
-    | ProbeFailed
-    | TimePassed
-)
+Request = Added | StartRequested | StopRequested | RestartRequested | TimePassed
+Report = Spawned | SpawnFailed | Exited | TreeEmptied | ProbeSucceeded | ProbeFailed
+"""Events of one incarnation."""
+Event = Request | Report

@@ -9,7 +9,7 @@ LISTEN_FD = 3
 """The descriptor of the instance's listening socket in its server (sd_listen_fds(3): SD_LISTEN_FDS_START)."""
 
 NOTIFY_FD = 4
-"""The write end of a pipe on which a launcher may say, in one UTF-8 sentence, why it cannot run; it exits EX_CONFIG then."""
+"""The write end of a pipe on which a launcher may say in one UTF-8 sentence why it cannot run (status EX_CONFIG)."""
 
 EX_CONFIG = 78
 """Exit status of a launcher that wrote such a sentence: trying again without a change is useless (sysexits.h)."""

@@ -1,7 +1,7 @@
 """The state of one instance, and what each pair of (desired, actual) means.
 
-`desired` is what the operator (or `autostart`) asked for; `actual` is what is the case. The machine moves `actual` towards
-`desired` and never skips a step: a process tree is always empty before the next incarnation is spawned.
+`desired` is what the operator (or `autostart`) asked for; `actual` is what is the case. The machine moves `actual`
+towards `desired` and never skips a step: a process tree is always empty before the next incarnation is spawned.
 
 ======== =========== ==========================================================================================
 desired  actual      meaning, and what ends it
@@ -15,13 +15,13 @@ running  stopping    The incarnation is being ended, by request or because it fa
 running  backoff     Nothing runs; `deadline` is when the next incarnation is spawned.
 running  failed      Nothing runs and trying again without a change is useless, or the policy gave up.
 running  idle        Nothing runs; the next visit starts it.
-running  stopped     The policy does not restart a clean exit. (Before the first event: not yet started.)
 stopped  stopping    On the way down; `deadline` is when the whole tree is killed, None once that was asked for.
-stopped  stopped     Nothing runs, and nothing should.
-stopped  (others)    Do not occur: a stop request leaves them in the same step.
+stopped  stopped     Nothing runs, and nothing should (stopped by request, or the policy does not restart a clean exit).
+(other pairs)        Do not occur: a start or stop request leaves them in the same step.
 ======== =========== ==========================================================================================
 
-Nothing of the instance runs in stopped, backoff, failed and idle: there the daemon itself answers on the instance's socket.
+Nothing of the instance runs in stopped, backoff, failed and idle: there the daemon itself answers on the instance's
+socket, except in a backoff so short that visitors would rather wait (PATIENCE_S).
 """
 
 from __future__ import annotations
@@ -53,6 +53,9 @@ class Actual(StrEnum):
 AT_REST = frozenset({Actual.STOPPED, Actual.BACKOFF, Actual.FAILED, Actual.IDLE})
 """States in which no process of the instance exists."""
 
+PATIENCE_S = 5.0
+"""A backoff up to this long keeps visitors waiting in the socket's backlog instead of telling them to come again."""
+
 SERVING = frozenset({Actual.READY, Actual.UNHEALTHY})
 """States in which the server has answered and lives."""
 
@@ -63,7 +66,11 @@ class Failure:
 
     reason: str
     clean: bool = False
-    """The server was ready and ended by itself with status 0."""
+    """The server ended by itself with status 0."""
+    permanent: bool = False
+    """Trying again without a change is useless."""
+    ready_for_s: float | None = None
+    """How long the incarnation had been ready; None if it never was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +102,13 @@ class Instance:
     """Restarts that nobody asked for, since the daemon knows the instance."""
     failure: Failure | None = None
     """While stopping: the failure that the restart policy will judge; None after a request."""
+
+    @property
+    def daemon_answers(self) -> bool:
+        """Whether the daemon itself has to answer on the instance's socket."""
+        if self.actual is Actual.BACKOFF:
+            return self.deadline is not None and self.deadline - self.since > PATIENCE_S
+        return self.actual in AT_REST
 
     def next_deadline(self) -> float | None:
         """Return the earliest time at which this instance wants a `TimePassed`."""

@@ -1,0 +1,225 @@
+"""Whatever happens in whatever order: the promises of the machine, against a model of the world."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from jlabd.core.actions import Action, KillTree, Probe, SignalServer, Spawn, StandIn, StepAside
+from jlabd.core.events import (
+    Added,
+    Event,
+    Exited,
+    ProbeFailed,
+    ProbeSucceeded,
+    RestartRequested,
+    Spawned,
+    SpawnFailed,
+    StartRequested,
+    StopRequested,
+    TimePassed,
+    TreeEmptied,
+)
+from jlabd.core.machine import step
+from jlabd.core.state import AT_REST, SERVING, Actual, Desired, Instance
+from jlabd.spec import InstanceSpec, ProbeSpec, Restart, RestartPolicy, UnixListen
+
+CHANCE = st.floats(0, 1, exclude_max=True)
+
+
+class World(RuleBasedStateMachine):
+    """A world that spawns, answers, crashes and lingers as it likes, and an operator who changes his mind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.instance = Instance()
+        self.spawning: int | None = None
+        self.server: int | None = None
+        self.tree: set[int] = set()
+        self.killing: set[int] = set()
+        self.probes: set[int] = set()
+        self.standing_in = False
+        self.counted_before = 0
+
+    @initialize(
+        start=st.booleans(),
+        policy=st.sampled_from(Restart),
+        give_up=st.integers(0, 3),
+        initial=st.sampled_from([0.0, 1.0, 20.0]),
+        interval=st.sampled_from([0.0, 30.0]),
+    )
+    def add(self, start: bool, policy: Restart, give_up: int, initial: float, interval: float) -> None:
+        self.spec = InstanceSpec(
+            "x",
+            UnixListen("/s"),
+            restart=RestartPolicy(policy=policy, give_up_after=give_up, initial_s=initial),
+            probe=ProbeSpec(interval_s=interval),
+        )
+        self.post(Added(start))
+
+    def post(self, event: Event) -> None:
+        self.instance, actions = step(self.spec, self.instance, event, self.now)
+        for action in actions:
+            self.perform(action)
+
+    def perform(self, action: Action) -> None:
+        match action:
+            case Spawn(number):
+                assert not self.tree, "two incarnations at once"
+                assert self.spawning is None
+                assert not self.standing_in, "the daemon and the server accept on one socket"
+                self.spawning = number
+            case KillTree(number):
+                assert number == self.instance.incarnation
+                self.killing.add(number)
+            case SignalServer(number, _):
+                assert self.server == number, "a signal for a server that does not live"
+            case Probe(number, timeout_s):
+                assert timeout_s > 0
+                self.probes.add(number)
+            case StandIn():
+                assert not self.standing_in
+                self.standing_in = True
+            case StepAside():
+                assert self.standing_in
+                self.standing_in = False
+
+    # The operator
+
+    @rule()
+    def start(self) -> None:
+        self.post(StartRequested())
+        assert self.instance.desired is Desired.RUNNING
+
+    @rule()
+    def stop(self) -> None:
+        self.post(StopRequested())
+        assert self.instance.desired is Desired.STOPPED
+
+    @rule()
+    def restart(self) -> None:
+        self.post(RestartRequested())
+        assert self.instance.desired is Desired.RUNNING
+
+    # The world
+
+    @precondition(lambda self: self.spawning is not None and self.spawning not in self.killing)
+    @rule()
+    def spawned(self) -> None:
+        self.server = self.spawning
+        self.tree.add(self.spawning)
+        self.spawning = None
+        self.post(Spawned(self.server, pid=1000 + self.server))
+
+    @precondition(lambda self: self.spawning is not None)
+    @rule(permanent=st.booleans(), jitter=CHANCE)
+    def spawn_failed(self, permanent: bool, jitter: float) -> None:
+        number, self.spawning = self.spawning, None
+        self.post(SpawnFailed(number, "no", permanent, jitter))
+
+    @precondition(lambda self: self.server is not None)
+    @rule(clean=st.booleans(), permanent=st.booleans())
+    def server_exits(self, clean: bool, permanent: bool) -> None:
+        number, self.server = self.server, None
+        deliberate = self.instance.actual is Actual.STOPPING and self.instance.failure is None
+        failures = self.instance.failures
+        self.post(Exited(number, "gone", clean, permanent and not clean))
+        if deliberate:
+            assert self.instance.failures == failures, "a deliberate exit was counted"
+
+    @precondition(lambda self: bool(self.killing))
+    @rule(jitter=CHANCE)
+    def tree_empties(self, jitter: float) -> None:
+        number = self.killing.pop()
+        self.tree.discard(number)
+        if self.spawning == number:
+            self.spawning = None
+        if self.server == number:
+            self.server = None
+            self.post(Exited(number, "killed"))
+            self.killing.discard(number)
+        deliberate = self.instance.failure is None
+        failures = self.instance.failures
+        self.post(TreeEmptied(number, jitter))
+        if deliberate:
+            assert self.instance.failures == failures, "a deliberate end was counted"
+
+    @precondition(lambda self: bool(self.probes))
+    @rule(answered=st.booleans())
+    def probe_ends(self, answered: bool) -> None:
+        number = self.probes.pop()
+        self.post(ProbeSucceeded(number) if answered else ProbeFailed(number, "no answer"))
+
+    @rule(seconds=st.floats(0, 300))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+        self.post(TimePassed())
+
+    @precondition(lambda self: self.instance.next_deadline() is not None)
+    @rule()
+    def timer_fires(self) -> None:
+        self.now = max(self.now, self.instance.next_deadline())
+        self.post(TimePassed())
+
+    # The promises
+
+    @invariant()
+    def at_rest_nothing_lives(self) -> None:
+        if self.instance.actual in AT_REST:
+            assert not self.tree
+            assert self.spawning is None
+            assert self.instance.pid is None
+
+    @invariant()
+    def somebody_answers_but_never_two(self) -> None:
+        assert self.standing_in == self.instance.daemon_answers
+        assert not (self.standing_in and self.tree)
+
+    @invariant()
+    def ready_only_with_a_living_server(self) -> None:
+        if self.instance.actual in SERVING:
+            assert self.server == self.instance.incarnation
+            assert self.instance.ready_at is not None
+
+    @invariant()
+    def waiting_ends(self) -> None:
+        """Every state that waits has a deadline, or a kill under way that will be answered."""
+        match self.instance.actual:
+            case Actual.STARTING | Actual.BACKOFF:
+                assert self.instance.deadline is not None
+            case Actual.STOPPING:
+                assert self.instance.deadline is not None or self.killing
+            case _:
+                assert self.instance.deadline is None
+
+    @invariant()
+    def backoff_is_bounded(self) -> None:
+        if self.instance.actual is Actual.BACKOFF:
+            assert self.instance.deadline - self.instance.since <= self.spec.restart.max_s
+
+    @invariant()
+    def not_desired_is_on_its_way_down(self) -> None:
+        if self.instance.desired is Desired.STOPPED:
+            assert self.instance.actual in {Actual.STOPPED, Actual.STOPPING}
+
+    @invariant()
+    def serving_is_probed(self) -> None:
+        if self.instance.actual in SERVING and self.spec.probe.interval_s:
+            assert self.instance.probe_at is not None or self.instance.incarnation in self.probes
+
+    def teardown(self) -> None:
+        """From wherever the world is, a stop leads to stopped within two events of the world."""
+        if not hasattr(self, "spec"):
+            return
+        self.post(StopRequested())
+        self.now += 1e6
+        self.post(TimePassed())
+        if self.instance.actual is Actual.STOPPING:
+            self.tree_empties(0.0)
+        assert self.instance.actual is Actual.STOPPED
+
+
+World.TestCase.settings = settings(max_examples=200, stateful_step_count=60, deadline=None)
+TestWorld = World.TestCase
