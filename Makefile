@@ -1,0 +1,42 @@
+# `make demo` and `make test` set themselves up; everything they make lies in this folder (and, for the tests that switch
+# users, in one folder below /var/tmp).
+PYTHON ?= python3
+LOCK := packaging/lock
+VENV := $(PYTHON) packaging/venv.py
+# More arguments for pytest: make test ARGS="-k nginx -x"
+ARGS ?=
+
+.PHONY: demo test lint lock clean python
+
+demo: python
+	@$(VENV) .venv --project $(LOCK)/demo.txt
+	@.venv/bin/python -m jlabd.demo
+
+# One process runs the tests, not pytest-xdist: many of them measure how quickly something is noticed, and two cores that
+# are both starting JupyterLabs would turn those into tests of the machine.
+test: python
+	@tests/setup/apt.sh
+	@$(VENV) .venv --project $(LOCK)/demo.txt $(LOCK)/test.txt
+	@$(VENV) .venv-lab3 $(LOCK)/lab3.txt
+	@tests/setup/uservenv.sh
+	@JLABD_TEST_LAB4=$(CURDIR)/.venv JLABD_TEST_LAB3=$(CURDIR)/.venv-lab3 \
+	    JLABD_TEST_USERVENV=$$(tests/setup/uservenv.sh --path) .venv/bin/python -m pytest $(ARGS)
+
+lint: python
+	@$(VENV) .venv --project $(LOCK)/demo.txt $(LOCK)/test.txt
+	@.venv/bin/python -m pytest tests/house $(ARGS)
+
+# Pins that still fit stay; for the newest releases: make lock UPGRADE=--upgrade
+lock: python
+	@$(PYTHON) -m venv .cache/lock
+	@.cache/lock/bin/python -m pip install -qq --disable-pip-version-check uv
+	@$(LOCK)/make.sh .cache/lock/bin/uv $(UPGRADE)
+
+clean:
+	rm -rf .venv .venv-lab3 .cache .demo build dist *.egg-info .coverage .*_cache .hypothesis
+	rm -rf "$$(dirname "$$(tests/setup/uservenv.sh --path)")"
+
+python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	    echo "jlabd needs Python 3.11 or newer, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || echo missing)." \
+	        "Name another one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" >&2; exit 1; }

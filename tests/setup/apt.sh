@@ -1,0 +1,49 @@
+#!/bin/sh
+# What the tests need from the system, by apt. Quick when all is there. Without root or apt: say loudly what is missing
+# and which tests will be skipped, and go on; only in CI is a missing package a failure.
+set -eu
+
+# file that must exist            package       which tests need it
+needed='
+/usr/sbin/nginx                   nginx-light   the system nginx, run as root
+/usr/lib/python3*/ensurepip       python3-venv  labs of other users: a Python outside /root
+'
+
+missing() { # prints "package what-for" for everything that is not there
+    echo "$needed" | while read -r file package reason; do
+        # shellcheck disable=SC2086  # the pattern is meant to be expanded
+        [ -z "$file" ] || ls -d $file >/dev/null 2>&1 || echo "$package $reason"
+    done
+}
+
+install() {
+    # No service may be started by the mere installation: nginx would take port 80.
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e $policy ]; then
+        printf '#!/bin/sh\nexit 101\n' >$policy
+        chmod 755 $policy
+        trap 'rm -f $policy' EXIT INT TERM HUP
+    fi
+    export DEBIAN_FRONTEND=noninteractive
+    log=$(mktemp)
+    # shellcheck disable=SC2086  # a list of package names
+    { apt-get -qq update && apt-get -qq install --no-install-recommends -y $1; } </dev/null >"$log" 2>&1 || tail -n 15 "$log" >&2
+    rm -f "$log"
+}
+
+lacking=$(missing)
+[ -n "$lacking" ] || exit 0
+
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    packages=$(echo "$lacking" | cut -d ' ' -f 1 | tr '\n' ' ')
+    echo "installing for the tests, by apt: $packages"
+    install "$packages"
+    lacking=$(missing)
+    [ -n "$lacking" ] || exit 0
+fi
+
+echo "=== Tests will be SKIPPED, because the system lacks what they need:" >&2
+echo "$lacking" | while read -r package reason; do
+    echo "===   package $package: $reason" >&2
+done
+[ -z "${CI-}" ] || exit 1
