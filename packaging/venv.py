@@ -111,11 +111,10 @@ def stands(stamp: Path, wanted: str) -> bool:
 def create(folder: Path) -> None:
     """Make an empty environment, whatever was there before. Raises SetupFailedError."""
     print(f"{folder}: making it with Python {sys.version.split()[0]}", flush=True)
-    done = subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=False)
+    command = [sys.executable, "-m", "venv", "--clear", str(folder)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode != 0:
-        raise SetupFailedError(
-            "Python could not make it (its own words are above). On Debian and Ubuntu: apt install python3-venv"
-        )
+        raise SetupFailedError(f"{done.stdout}Python could not make it. On Debian and Ubuntu: apt install python3-venv")
 
 
 def install(folder: Path, source: Path, arguments: list[str]) -> None:
