@@ -37,3 +37,32 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+class FolderError(Exception):
+    """A folder that the daemon needs is missing and cannot be made, or is not safe to write in; the text says the fix."""
+
+
+def ensure_folder(path: Path, mode: int, group: int = -1) -> None:
+    """Make `path` (and what is missing above it) a folder that only the daemon's user can change.
+
+    `mode` is set on the folder itself; `group` is a gid, -1 leaves it. Raises FolderError.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise FolderError(f"The folder {path} cannot be used: {error.strerror}.") from error
+    try:
+        found = os.fstat(descriptor)
+        if found.st_uid != os.geteuid():
+            raise FolderError(
+                f"The folder {path} belongs to uid {found.st_uid}, not to jlabd (uid {os.geteuid()}): "
+                f"remove it or give it to the right owner."
+            )
+        os.fchown(descriptor, -1, group)
+        os.fchmod(descriptor, mode)
+    except OSError as error:
+        raise FolderError(f"The folder {path} cannot be prepared: {error.strerror}.") from error
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,234 @@
+"""The daemon from start to end: what is made in which order, the signals, and the way down."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import grp
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from jlabd import __version__
+from jlabd.config.read import Loaded
+from jlabd.control.server import ControlServer
+from jlabd.core.events import StopRequested
+from jlabd.core.reconcile import Plan, reconcile
+from jlabd.core.state import AT_REST, Actual, Instance
+from jlabd.daemon.clock import LoopTimer
+from jlabd.daemon.driver import Driver
+from jlabd.daemon.front_door import FrontDoor
+from jlabd.daemon.hands import RealHands
+from jlabd.daemon.life import Surroundings
+from jlabd.daemon.lock import hold_lock
+from jlabd.daemon.observer import Observer
+from jlabd.daemon.office import Office, Times
+from jlabd.daemon.reload import Reloader
+from jlabd.daemon.roster import Roster
+from jlabd.daemon.tasks import Tasks
+from jlabd.daemon.watchdog import feed_watchdog, notify
+from jlabd.files import ensure_folder
+from jlabd.front.listeners import Listeners
+from jlabd.front.standin import Standing, StandIns
+from jlabd.jupyter.launchers import install
+from jlabd.jupyter.probe import Prober
+from jlabd.jupyter.secrets import SecretKeeper
+from jlabd.processes.logs import LogError, rotate_if_needed
+from jlabd.processes.tree import choose_trees
+from jlabd.spec import Configuration, DaemonSpec, NginxSpec
+from jlabd.status.endpoint import Endpoint
+from jlabd.status.journal import Journal
+
+log = structlog.get_logger()
+
+ROTATION_S = 5.0
+"""Pause between two looks at the sizes of the instances' logs."""
+
+
+class App:
+    """The daemon. `run` returns when all instances are stopped."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        self._loaded = loaded
+        self._tasks = Tasks()
+        self._journal = Journal()
+        self._times = Times(started=time.monotonic(), loaded=time.monotonic())
+        self._down = asyncio.Event()
+        self._all_stopped = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve until a signal asks to end. Raises AlreadyRunningError, FolderError, OSError before anything runs."""
+        configuration = self._loaded.configuration
+        async with contextlib.AsyncExitStack() as stack:
+            prepare_folders(configuration.daemon)
+            stack.callback(os.close, hold_lock(configuration.daemon.runtime_dir))
+            self._wire(configuration, stack)
+            await self._open_doors(configuration, stack)
+            self._listen_to_signals(stack)
+            self._start_background_work(stack)
+            log.info(
+                "jlabd is up.", version=__version__, instances=len(configuration.instances), trees=self._trees.kind
+            )
+            notify("READY=1", f"STATUS=supervising {len(configuration.instances)} instances")
+            await self._down.wait()
+            await self._stop_all()
+        log.info("jlabd has ended; every instance is stopped.")
+
+    # Making
+
+    def _wire(self, configuration: Configuration, stack: contextlib.AsyncExitStack) -> None:
+        daemon = configuration.daemon
+        self._trees = choose_trees(daemon.runtime_dir)
+        stack.callback(self._trees.close)
+        self._listeners = Listeners(daemon, nginx_group(configuration.nginx))
+        self._stand_ins = StandIns()
+        self._prober = Prober()
+        stack.push_async_callback(self._prober.close)
+        around = Surroundings(
+            daemon, self._trees, self._listeners, SecretKeeper(daemon.state_dir), install(daemon.runtime_dir)
+        )
+        self._hands = RealHands(around, self._stand_ins, self._prober, self._tasks, self._standing)
+        self._driver = Driver(self._hands, LoopTimer())
+        self._hands.post = self._driver.post
+        self._driver.watch(self._note)
+        self._roster = Roster(self._driver, self._hands.forget)
+        self._front_door = FrontDoor(self._journal)
+        self._reloader = Reloader(self._loaded, self._front_door, self._journal, self._apply)
+        self._observer = Observer(self._driver, self._hands)
+        self._office = Office(
+            driver=self._driver,
+            hands=self._hands,
+            reloader=self._reloader,
+            front_door=self._front_door,
+            observer=self._observer,
+            journal=self._journal,
+            times=self._times,
+        )
+        stack.push_async_callback(self._tasks.cancel_all)
+
+    async def _open_doors(self, configuration: Configuration, stack: contextlib.AsyncExitStack) -> None:
+        """Open the control socket and the HTTP endpoint, let the instances in, then tell nginx."""
+        control = ControlServer(configuration.daemon.control_socket, self._office, self._admin_group)
+        await control.start()
+        stack.push_async_callback(control.close)
+        if configuration.daemon.status_listen is not None:
+            endpoint = Endpoint(configuration.daemon.status_listen, self._office.document, self._office.health)
+            await endpoint.start()
+            stack.push_async_callback(endpoint.close)
+        self._apply(reconcile({}, configuration.instances), configuration)
+        self._tasks.start(self._front_door.publish(configuration), "nginx")
+
+    def _listen_to_signals(self, stack: contextlib.AsyncExitStack) -> None:
+        loop = asyncio.get_running_loop()
+        handlers: dict[signal.Signals, Callable[[], None]] = {
+            signal.SIGTERM: self._asked_to_end,
+            signal.SIGINT: self._asked_to_end,
+            signal.SIGHUP: self._asked_to_reload,
+        }
+        for number, handler in handlers.items():
+            loop.add_signal_handler(number, handler)
+            stack.callback(loop.remove_signal_handler, number)
+
+    def _start_background_work(self, stack: contextlib.AsyncExitStack) -> None:
+        self._tasks.start(self._observer.observe(), "observer")
+        self._tasks.start(self._front_door.keep_trying(), "nginx retries")
+        self._tasks.start(self._rotate_logs(), "log rotation")
+        self._tasks.start(feed_watchdog(), "watchdog")
+        stack.push_async_callback(self._tasks.cancel_all)
+
+    # Living
+
+    def _apply(self, plan: Plan, configuration: Configuration) -> None:
+        self._roster.apply(plan, dict(configuration.instances))
+
+    def _admin_group(self) -> str:
+        return self._reloader.current.daemon.admin_group
+
+    def _standing(self, name: str) -> Standing:
+        instance = self._driver.entry(name).instance
+        return Standing(instance.actual.value, instance.reason)
+
+    def _note(self, name: str, before: Instance, after: Instance) -> None:
+        """Tell log and journal of a change of state, with its reason, word for word."""
+        if before.actual is after.actual and before.incarnation == after.incarnation:
+            return
+        level = log.warning if after.actual in {Actual.FAILED, Actual.BACKOFF, Actual.UNHEALTHY} else log.info
+        level(f"{name} is {after.actual.value}: {after.reason}.", instance=name, pid=after.pid)
+        self._journal.record(
+            name, "state", after.actual.value, after.reason, incarnation=after.incarnation, pid=after.pid
+        )
+        if self._office.stopping:
+            self._look_whether_all_stopped()
+
+    async def _rotate_logs(self) -> None:
+        while True:
+            await asyncio.sleep(ROTATION_S)
+            for name in tuple(self._driver):
+                if name in self._driver and self._driver.entry(name).instance.pid is not None:
+                    await self._rotate_log(name)
+
+    async def _rotate_log(self, name: str) -> None:
+        spec = self._driver.entry(name).spec
+        try:
+            await rotate_if_needed(self._reloader.current.daemon.log_dir, name, spec.log)
+        except (LogError, OSError) as error:
+            log.warning("A log could not be rotated.", instance=name, error=str(error))
+
+    # Ending
+
+    def _asked_to_reload(self) -> None:
+        if self._office.stopping:
+            log.info("jlabd is stopping: the configuration is not read again.")
+            return
+        notify("STATUS=reloading")
+        self._tasks.start(self._office.reload(dry_run=False, by="SIGHUP"), "reload")
+
+    def _asked_to_end(self) -> None:
+        """Begin to end; asked again, kill what still takes its time."""
+        if self._office.stopping:
+            log.warning("Asked to end once more: what has not ended yet is killed.")
+            self._request_stop("jlabd is stopping, at once")
+        self._office.stopping = True
+        self._down.set()
+
+    async def _stop_all(self) -> None:
+        log.info("jlabd is stopping; every instance ends.")
+        notify("STOPPING=1", "STATUS=stopping all instances")
+        self._request_stop("jlabd is stopping")
+        self._look_whether_all_stopped()
+        await self._all_stopped.wait()
+        for name in tuple(self._driver):
+            self._hands.forget(name)
+
+    def _request_stop(self, reason: str) -> None:
+        for name in tuple(self._driver):
+            if self._driver.entry(name).instance.actual is not Actual.STOPPED:
+                self._driver.post(name, StopRequested(reason))
+
+    def _look_whether_all_stopped(self) -> None:
+        if all(self._driver.entry(name).instance.actual in AT_REST for name in self._driver):
+            self._all_stopped.set()
+
+
+def prepare_folders(daemon: DaemonSpec) -> None:
+    """Make the daemon's folders. Raises FolderError."""
+    ensure_folder(Path(daemon.runtime_dir), 0o755)
+    ensure_folder(Path(daemon.runtime_dir, "labs"), 0o711)
+    ensure_folder(Path(daemon.state_dir), 0o700)
+    ensure_folder(Path(daemon.log_dir), 0o750)
+
+
+def nginx_group(nginx: NginxSpec) -> int | None:
+    """Return the gid of nginx's workers, None if there is no such group or the daemon may not give files to it."""
+    if os.geteuid() != 0:
+        return None
+    try:
+        return grp.getgrnam(nginx.group).gr_gid
+    except KeyError:
+        if nginx.enabled:
+            log.warning("There is no such group: nginx cannot connect to the instances.", group=nginx.group)
+        return None

@@ -1,0 +1,131 @@
+"""The hands: perform the machine's actions on the real world, in background tasks, and post what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+import structlog
+
+from jlabd.core.events import Event, Exited, ProbeFailed, ProbeSucceeded, Spawned, SpawnFailed, TreeEmptied
+from jlabd.daemon.life import Life, StartError, Surroundings, begin, clear_away, outlive
+from jlabd.daemon.tasks import Tasks
+from jlabd.front.listeners import ListenError
+from jlabd.front.standin import Standing, StandIns
+from jlabd.jupyter.probe import ProbeError, Prober
+from jlabd.spec import InstanceSpec
+
+log = structlog.get_logger()
+
+
+class RealHands:
+    """Implements `driver.Hands` with processes, sockets and probes."""
+
+    def __init__(
+        self,
+        around: Surroundings,
+        stand_ins: StandIns,
+        prober: Prober,
+        tasks: Tasks,
+        standing: Callable[[str], Standing],
+    ) -> None:
+        self.around = around
+        self._stand_ins = stand_ins
+        self._prober = prober
+        self._tasks = tasks
+        self._standing = standing
+        self._lives: dict[str, Life] = {}
+        self.post: Callable[[str, Event], None] = lambda _name, _event: None
+        """Where events go; set once the driver exists."""
+
+    # driver.Hands
+
+    def spawn(self, spec: InstanceSpec, incarnation: int) -> None:
+        """Start the server: Spawned or SpawnFailed follows, and Exited in the end."""
+        life = Life(spec, incarnation)
+        self._lives[spec.name] = life
+        life.task = self._tasks.start(self._live(life), f"{spec.name} incarnation {incarnation}")
+
+    def signal_server(self, spec: InstanceSpec, incarnation: int, signal: int) -> None:
+        """Signal the server process alone."""
+        life = self._lives.get(spec.name)
+        if life is not None and life.incarnation == incarnation and life.process is not None:
+            life.process.signal(signal)
+
+    def kill_tree(self, spec: InstanceSpec, incarnation: int) -> None:
+        """Call off a spawn that is under way and kill what there is: TreeEmptied follows."""
+        life = self._lives.get(spec.name)
+        if life is None or life.incarnation != incarnation or life.ending is not None:
+            return
+        life.ending = self._tasks.start(self._end(life), f"{spec.name} end of incarnation {incarnation}")
+
+    def probe(self, spec: InstanceSpec, incarnation: int, timeout_s: float) -> None:
+        """Ask the server: ProbeSucceeded or ProbeFailed follows."""
+        self._tasks.start(self._probe(spec, incarnation, timeout_s), f"{spec.name} probe")
+
+    def stand_in(self, spec: InstanceSpec) -> None:
+        """Begin to answer on the instance's socket."""
+        try:
+            listener = self.around.listeners.open(spec)
+            self._stand_ins.start(spec.name, listener, lambda: self._standing(spec.name))
+        except (ListenError, OSError) as error:
+            log.warning("Nobody can answer for the instance.", instance=spec.name, error=str(error))
+
+    def step_aside(self, spec: InstanceSpec) -> None:
+        """Stop answering on the instance's socket."""
+        self._stand_ins.stop(spec.name)
+
+    # For the office and the observer
+
+    def signal(self, name: str, signum: int) -> bool:
+        """Send `signum` to the server of `name`; returns whether there is one."""
+        life = self._lives.get(name)
+        if life is None or life.process is None:
+            return False
+        life.process.signal(signum)
+        return True
+
+    def token(self, name: str) -> str:
+        """Return the token of the running incarnation, empty if it has none."""
+        life = self._lives.get(name)
+        return life.token if life is not None else ""
+
+    def forget(self, name: str) -> None:
+        """Let go of everything that belongs to an instance that is gone for good."""
+        self._stand_ins.stop(name)
+        self.around.listeners.close(name)
+        self._lives.pop(name, None)
+
+    # The tasks
+
+    async def _live(self, life: Life) -> None:
+        name, number = life.spec.name, life.incarnation
+        try:
+            life.process = await begin(life, self.around)
+        except StartError as error:
+            await clear_away(life)
+            self.post(name, SpawnFailed(number, error.reason, error.permanent, random.random()))  # noqa: S311  (jitter)
+            return
+        self.post(name, Spawned(number, life.process.pid))
+        ended, said = await outlive(life)
+        life.process = None
+        self.post(name, Exited(number, said or f"the server {ended.describe()}", ended.clean, permanent=bool(said)))
+
+    async def _end(self, life: Life) -> None:
+        """Leave nothing of an incarnation: neither a process nor a file."""
+        if life.process is None and life.task is not None:
+            life.task.cancel()
+        await self.around.trees.kill(life.spec.name)
+        if life.task is not None:
+            await asyncio.wait([life.task])
+        await clear_away(life)
+        self.post(life.spec.name, TreeEmptied(life.incarnation, random.random()))  # noqa: S311  (jitter)
+
+    async def _probe(self, spec: InstanceSpec, incarnation: int, timeout_s: float) -> None:
+        try:
+            await self._prober.probe(spec.listen, spec.base_url, not spec.command, timeout_s)
+        except ProbeError as error:
+            self.post(spec.name, ProbeFailed(incarnation, str(error)))
+        else:
+            self.post(spec.name, ProbeSucceeded(incarnation))

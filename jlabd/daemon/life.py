@@ -1,0 +1,183 @@
+"""One incarnation: what is made for it before its server runs, and what is cleared away after it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from jlabd.core.launch import EX_CONFIG, Account
+from jlabd.front.listeners import ListenError, Listeners
+from jlabd.jupyter.envfile import EnvFileError, read_env_file
+from jlabd.jupyter.folder import FolderError, folder_path, make_folder, removal
+from jlabd.jupyter.plan import plan
+from jlabd.jupyter.secrets import SecretKeeper, SecretsError
+from jlabd.jupyter.settings import lab_settings
+from jlabd.processes.accounts import UnknownAccount, lookup
+from jlabd.processes.exits import Exit, wait_exit
+from jlabd.processes.logs import LogError, open_log
+from jlabd.processes.spawn import Process, SpawnError, spawn
+from jlabd.processes.tree import TreeKeeper
+from jlabd.spec import DaemonSpec, InstanceSpec
+
+log = structlog.get_logger()
+
+NOTICE_SIZE = 2000
+"""Bytes of a launcher's notice that are read: one sentence."""
+RELAY_PYTHON = "/usr/bin/python3"
+"""Runs the relay: every user may execute it, which is not sure of the daemon's own Python."""
+
+
+class StartError(Exception):
+    """An incarnation could not be started. `reason` is the sentence; `permanent`: useless to try again unchanged."""
+
+    def __init__(self, reason: str, *, permanent: bool) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.permanent = permanent
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What every incarnation needs of the daemon."""
+
+    daemon: DaemonSpec
+    trees: TreeKeeper
+    listeners: Listeners
+    secrets: SecretKeeper
+    launcher_dir: str
+
+    @property
+    def labs_dir(self) -> str:
+        """The folder of the private folders, one for each incarnation."""
+        return f"{self.daemon.runtime_dir}/labs"
+
+
+@dataclass(slots=True)
+class Life:
+    """One incarnation and what was made for it."""
+
+    spec: InstanceSpec
+    incarnation: int
+    account: Account | None = None
+    process: Process | None = None
+    folder: str = ""
+    token: str = ""
+    task: asyncio.Task[Any] | None = None
+    ending: asyncio.Task[Any] | None = None
+    notice: int | None = None
+    """Read end of the pipe on which the launcher may say why it cannot run."""
+
+
+async def begin(life: Life, around: Surroundings) -> Process:
+    """Start the server of `life` and return when its program runs. Raises StartError."""
+    try:
+        return await _begin(life, around)
+    except (UnknownAccount, SecretsError, EnvFileError) as error:
+        raise StartError(str(error), permanent=True) from error
+    except (ListenError, SpawnError) as error:
+        raise StartError(error.reason, permanent=error.permanent) from error
+    except (FolderError, LogError) as error:
+        raise StartError(str(error), permanent=False) from error
+    except OSError as error:
+        raise StartError(f"The start could not be prepared: {error}.", permanent=False) from error
+
+
+async def _begin(life: Life, around: Surroundings) -> Process:
+    spec = life.spec
+    life.account = await lookup(spec.user, spec.group)
+    _refuse_root(spec, life.account)
+    listener = around.listeners.open(spec)
+    _furnish(life, around)
+    enrolment = around.trees.prepare(spec.name, life.account.uid)
+    launch = plan(
+        spec,
+        life.account,
+        folder=life.folder,
+        launcher_dir=around.launcher_dir,
+        mark=enrolment.mark,
+        relay_python=RELAY_PYTHON,
+        env_file=await asyncio.to_thread(read_env_file, spec.env_file) if spec.env_file else {},
+    )
+    with contextlib.ExitStack() as ours:
+        output = open_log(around.daemon.log_dir, spec.name)
+        ours.callback(os.close, output)
+        life.notice, notify = os.pipe2(os.O_CLOEXEC)
+        ours.callback(os.close, notify)
+        return await spawn(
+            launch,
+            listen_fd=listener.fileno(),
+            output_fd=output,
+            notify_fd=notify,
+            cgroup_fd=enrolment.cgroup_fd,
+        )
+
+
+def _refuse_root(spec: InstanceSpec, account: Account) -> None:
+    if account.uid == 0 and not spec.allow_root:
+        raise StartError(
+            f"'{spec.name}' would run as root: give it a user of its own, or set allow_root = true.", permanent=True
+        )
+
+
+def _furnish(life: Life, around: Surroundings) -> None:
+    """Make the private folder with everything that only this incarnation may know."""
+    assert life.account is not None
+    folder = folder_path(around.labs_dir, life.spec.name, life.incarnation)
+    settings: dict[str, Any] = {}
+    if not life.spec.command:
+        secrets = around.secrets.secrets_for(life.spec)
+        life.token = secrets.token
+        settings = lab_settings(life.spec, secrets, folder)
+    life.folder = make_folder(around.labs_dir, life.spec.name, life.incarnation, life.account, settings)
+
+
+async def outlive(life: Life) -> tuple[Exit, str]:
+    """Return how the server of `life` ended, and the launcher's own sentence if it left one."""
+    assert life.process is not None
+    ended = await wait_exit(life.process)
+    said = _said(life) if ended.code == EX_CONFIG else ""
+    return ended, said
+
+
+def _said(life: Life) -> str:
+    """Read the launcher's sentence. It comes from a process that the daemon does not trust: printable text only."""
+    if life.notice is None:
+        return ""
+    os.set_blocking(life.notice, False)
+    try:
+        data = os.read(life.notice, NOTICE_SIZE)
+    except BlockingIOError:
+        return ""
+    text = data.decode("utf-8", "replace")
+    return "".join(character if character.isprintable() else " " for character in text).strip()
+
+
+async def clear_away(life: Life) -> None:
+    """Remove what was made for `life`, once nothing of it runs. What cannot be removed is logged and left."""
+    if life.notice is not None:
+        os.close(life.notice)
+        life.notice = None
+    if not life.folder or life.account is None:
+        return
+    try:
+        await _empty_as_user(life.folder, life.account)
+        Path(life.folder).rmdir()
+    except (OSError, SpawnError) as error:
+        log.warning("A private folder could not be removed.", folder=life.folder, error=str(error))
+    life.folder = ""
+
+
+async def _empty_as_user(folder: str, account: Account) -> None:
+    """Root never walks a folder that a user controls: the user's own rights empty it."""
+    null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        process = await spawn(removal(folder, account), listen_fd=None, output_fd=null)
+    finally:
+        os.close(null)
+    await wait_exit(process)

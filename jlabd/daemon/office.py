@@ -1,0 +1,226 @@
+"""The office: what the control socket and the HTTP endpoint may ask of the daemon, answered from its tables."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal as signals
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from jlabd import __version__
+from jlabd.config.edit import set_value
+from jlabd.config.problems import ConfigError
+from jlabd.control.supervisor import RefusedError, Settled
+from jlabd.core.events import Event, RestartRequested, StartRequested, StopRequested
+from jlabd.core.state import Actual, Instance
+from jlabd.core.urls import url
+from jlabd.daemon.driver import Driver
+from jlabd.daemon.front_door import FrontDoor
+from jlabd.daemon.hands import RealHands
+from jlabd.daemon.observer import Observer
+from jlabd.daemon.reload import Reloader
+from jlabd.jupyter.secrets import SecretsError
+from jlabd.processes.logs import LogError, follow, tail
+from jlabd.spec import InstanceSpec
+from jlabd.status.journal import Journal
+from jlabd.status.view import Clock, DaemonFacts, document, instance_document
+
+ENDED_WELL = {"start": {Actual.READY}, "restart": {Actual.READY}, "stop": {Actual.STOPPED}}
+ENDED_BADLY = {
+    "start": {Actual.FAILED, Actual.BACKOFF, Actual.STOPPED},
+    "restart": {Actual.FAILED, Actual.BACKOFF, Actual.STOPPED},
+    "stop": set[Actual](),
+}
+
+
+@dataclass(slots=True)
+class Times:
+    """Moments of the daemon's own life, on the monotonic clock."""
+
+    started: float
+    loaded: float
+
+
+class Office:
+    """Implements `control.supervisor.Supervisor`."""
+
+    def __init__(
+        self,
+        *,
+        driver: Driver,
+        hands: RealHands,
+        reloader: Reloader,
+        front_door: FrontDoor,
+        observer: Observer,
+        journal: Journal,
+        times: Times,
+    ) -> None:
+        self._driver = driver
+        self._hands = hands
+        self._reloader = reloader
+        self._front_door = front_door
+        self._observer = observer
+        self._journal = journal
+        self._times = times
+        self.stopping = False
+
+    @property
+    def journal(self) -> Journal:
+        """What happened."""
+        return self._journal
+
+    def names(self) -> list[str]:
+        """Return the names of all instances, in the order of the configuration; leaving ones last."""
+        configured = [name for name in self._reloader.current.instances if name in self._driver]
+        return configured + [name for name in self._driver if name not in self._reloader.current.instances]
+
+    def owner(self, name: str) -> str | None:
+        """Return the account of an instance; None for the daemon's own account or an unknown instance."""
+        return self._driver.entry(name).spec.user if name in self._driver else None
+
+    def document(self) -> dict[str, Any]:
+        """Return the status document."""
+        clock = Clock(time.monotonic(), datetime.now(UTC))
+        return document(self._facts(), [self._entry(name, clock) for name in self.names()], clock)
+
+    def health(self) -> tuple[bool, str]:
+        """Return whether the daemon is well, and if not, why."""
+        if self.stopping:
+            return False, "jlabd is stopping"
+        return True, "ok"
+
+    def request(self, verb: str, name: str, by: str) -> None:
+        """Ask for start, stop or restart. Raises RefusedError."""
+        if self.stopping and verb != "stop":
+            raise RefusedError("jlabd is stopping: it starts nothing any more.")
+        self._spec(name)
+        self._driver.post(name, _event(verb, by))
+
+    async def settle(self, verb: str, name: str) -> Settled:
+        """Return when what `request` asked for has ended; cancelling only ends the waiting. Raises RefusedError."""
+        self._spec(name)
+        ended: asyncio.Future[Settled] = asyncio.get_running_loop().create_future()
+
+        def look(which: str, _: Instance, instance: Instance) -> None:
+            if which == name and not ended.done() and (settled := _settled(verb, instance)) is not None:
+                ended.set_result(settled)
+
+        end = self._driver.watch(look)
+        try:
+            instance = self._driver.entry(name).instance
+            look(name, instance, instance)
+            return await ended
+        finally:
+            end()
+
+    def signal(self, name: str, signum: int, by: str) -> None:
+        """Send a signal to the server process. Raises RefusedError."""
+        self._spec(name)
+        if not self._hands.signal(name, signum):
+            raise RefusedError(f"'{name}' has no running server to send a signal to.")
+        self._journal.record(name, "signal", None, f"{signals.Signals(signum).name} sent by {by}")
+
+    async def reload(self, *, dry_run: bool, by: str) -> dict[str, Any]:
+        """Apply the edited configuration, or only say what would be done."""
+        if self.stopping:
+            raise RefusedError("jlabd is stopping: the configuration is not read again.")
+        result = await self._reloader.reload(dry_run=dry_run, by=by)
+        if not dry_run and result["ok"]:
+            self._times.loaded = time.monotonic()
+        return result
+
+    def url(self, name: str, *, token: bool) -> str:
+        """Return the address to open; with `token` one that logs in. Raises RefusedError."""
+        spec = self._spec(name)
+        return url(spec, self._reloader.current.nginx, self._token(spec) if token else "")
+
+    async def set_password(self, name: str, password_hash: str, by: str) -> str:
+        """Write a password's hash into the configuration file that defines the instance. Raises RefusedError."""
+        spec = self._spec(name)
+        if spec.password_hash_file:
+            raise RefusedError(f"'{name}' takes its password from {spec.password_hash_file}: put the hash there.")
+        source = self._reloader.current.sources.get(name, self._reloader.current.path)
+        try:
+            await asyncio.to_thread(set_value, Path(source), ("instance", name), "password_hash", password_hash)
+        except (ConfigError, OSError) as error:
+            raise RefusedError(f"The password was not changed: {error}") from error
+        self._journal.record(name, "password", None, f"password changed by {by}; in force after a reload")
+        return (
+            f"The new password of '{name}' is in {source}. It is in force after `jlabctl reload`, "
+            f"which restarts '{name}' (running kernels end)."
+        )
+
+    def log_tail(self, name: str, lines: int) -> bytes:
+        """Return the last `lines` lines of the instance's log. Raises RefusedError."""
+        self._spec(name)
+        try:
+            return tail(self._log_dir, name, lines)
+        except (LogError, OSError) as error:
+            raise RefusedError(str(error)) from error
+
+    async def log_follow(self, name: str, lines: int) -> AsyncGenerator[bytes, None]:
+        """Yield the last `lines` lines and then what is added, also across rotation, without end."""
+        async for piece in follow(self._log_dir, name, lines):
+            yield piece
+
+    @property
+    def _log_dir(self) -> str:
+        return self._reloader.current.daemon.log_dir
+
+    def _spec(self, name: str) -> InstanceSpec:
+        if name not in self._driver:
+            raise RefusedError(f"There is no instance '{name}' any more.")
+        return self._driver.entry(name).spec
+
+    def _token(self, spec: InstanceSpec) -> str:
+        if spec.command:
+            raise RefusedError(f"'{spec.name}' runs a program of its own: jlabd has no token for it.")
+        try:
+            return self._hands.around.secrets.secrets_for(spec).token
+        except SecretsError as error:
+            raise RefusedError(str(error)) from error
+
+    def _entry(self, name: str, clock: Clock) -> dict[str, Any]:
+        entry = self._driver.entry(name)
+        address = url(entry.spec, self._reloader.current.nginx)
+        return instance_document(
+            entry.spec, entry.instance, self._observer.observation(name), address, self._hands.launcher(name), clock
+        )
+
+    def _facts(self) -> DaemonFacts:
+        outcome = self._front_door.outcome
+        return DaemonFacts(
+            version=__version__,
+            pid=os.getpid(),
+            started_at=self._times.started,
+            config_path=self._reloader.current.path,
+            config_loaded_at=self._times.loaded,
+            config_error=self._reloader.error or None,
+            nginx_ok=outcome.ok,
+            nginx_generation=outcome.generation,
+            nginx_error=outcome.error or None,
+        )
+
+
+def _event(verb: str, by: str) -> Event:
+    match verb:
+        case "start":
+            return StartRequested(f"start requested by {by}")
+        case "stop":
+            return StopRequested(f"stop requested by {by}")
+        case "restart":
+            return RestartRequested(f"restart requested by {by}")
+    raise RefusedError(f"An instance cannot be asked to {verb}.")
+
+
+def _settled(verb: str, instance: Instance) -> Settled | None:
+    if instance.actual in ENDED_WELL[verb]:
+        return Settled(ok=True, state=instance.actual.value, reason=instance.reason)
+    if instance.actual in ENDED_BADLY[verb]:
+        return Settled(ok=False, state=instance.actual.value, reason=instance.reason)
+    return None

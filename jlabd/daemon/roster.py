@@ -1,0 +1,69 @@
+"""The roster: brings the table of instances into line with a configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+
+from jlabd.core.events import Added, RestartRequested, StartRequested, StopRequested
+from jlabd.core.reconcile import Plan
+from jlabd.core.state import Actual, Desired, Instance
+from jlabd.daemon.driver import Driver
+from jlabd.spec import InstanceSpec
+
+log = structlog.get_logger()
+
+
+class Roster:
+    """Adds, changes and removes instances. `farewell` is called with the name of each that is gone for good."""
+
+    def __init__(self, driver: Driver, farewell: Callable[[str], None]) -> None:
+        self._driver = driver
+        self._farewell = farewell
+        self._leaving: set[str] = set()
+        driver.watch(self._seen)
+
+    def apply(self, plan: Plan, specs: dict[str, InstanceSpec]) -> None:
+        """Perform `plan`; `specs` are the new ones by name."""
+        for name in plan.removed:
+            self._remove(name)
+        for name, change in plan.changed.items():
+            self._change(specs[name], change.fields if change.restart else ())
+        for name in plan.added:
+            self._add(specs[name])
+
+    @property
+    def leaving(self) -> frozenset[str]:
+        """Names that are no longer in the configuration and not stopped yet."""
+        return frozenset(self._leaving)
+
+    def _add(self, spec: InstanceSpec) -> None:
+        self._driver.admit(spec)
+        if spec.name in self._leaving:
+            self._leaving.discard(spec.name)
+            self._driver.post(spec.name, StartRequested("added to the configuration again"))
+        else:
+            self._driver.post(spec.name, Added(start=spec.autostart))
+
+    def _change(self, spec: InstanceSpec, restart_for: tuple[str, ...]) -> None:
+        self._driver.admit(spec)
+        instance = self._driver.entry(spec.name).instance
+        if restart_for and instance.desired is Desired.RUNNING:
+            reason = f"the configuration changed: {', '.join(restart_for)}"
+            self._driver.post(spec.name, RestartRequested(reason))
+
+    def _remove(self, name: str) -> None:
+        self._leaving.add(name)
+        self._driver.post(name, StopRequested("removed from the configuration"))
+        self._forget_if_stopped(name, self._driver.entry(name).instance)
+
+    def _seen(self, name: str, _: Instance, after: Instance) -> None:
+        self._forget_if_stopped(name, after)
+
+    def _forget_if_stopped(self, name: str, instance: Instance) -> None:
+        if name in self._leaving and instance.actual is Actual.STOPPED:
+            self._leaving.discard(name)
+            self._driver.forget(name)
+            self._farewell(name)
+            log.info("The instance is gone from the configuration and has ended.", instance=name)

@@ -1,0 +1,72 @@
+"""The entry point of `jlabd`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from jlabd import __version__
+
+DEFAULT_CONFIG = "/etc/jlabd.toml"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the daemon in the foreground, or check its configuration; returns the exit status."""
+    options = _options(argv)
+    path = Path(options.config).absolute()
+    return check(path) if options.check else serve(path)
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="jlabd", description="The supervisor for JupyterLab, in the foreground.")
+    parser.add_argument("--config", metavar="PATH", default=DEFAULT_CONFIG, help="default: %(default)s")
+    parser.add_argument("--check", action="store_true", help="say what is wrong with the configuration, and end")
+    parser.add_argument("--version", action="version", version=f"jlabd {__version__}")
+    return parser.parse_args(argv)
+
+
+def check(path: Path) -> int:
+    """Print every problem of the configuration at `path`; returns 1 if there is one, else 0."""
+    from jlabd.config.read import check as find_problems  # noqa: PLC0415  (--version and --help start fast)
+
+    problems = find_problems(path)
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    if not problems:
+        print(f"{path}: ok")
+    return 1 if problems else 0
+
+
+def serve(path: Path) -> int:
+    """Run the daemon until it is asked to end; returns the exit status."""
+    from jlabd.config.problems import ConfigError  # noqa: PLC0415  (see check)
+    from jlabd.config.read import load  # noqa: PLC0415
+    from jlabd.daemon.app import App  # noqa: PLC0415
+    from jlabd.daemon.lock import AlreadyRunningError  # noqa: PLC0415
+    from jlabd.daemon.logging import configure  # noqa: PLC0415
+    from jlabd.files import FolderError  # noqa: PLC0415
+
+    try:
+        loaded = load(path)
+    except ConfigError as error:
+        print(*error.problems, sep="\n", file=sys.stderr)
+        return 1
+    print(*loaded.problems, sep="\n", end="\n" if loaded.problems else "", file=sys.stderr)
+    configure(loaded.configuration.daemon.log_level, loaded.configuration.daemon.log_format)
+
+    async def run() -> None:
+        await App(loaded).run()
+
+    try:
+        asyncio.run(run())
+    except (AlreadyRunningError, FolderError, OSError) as error:
+        print(f"jlabd cannot start: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
