@@ -1,0 +1,64 @@
+"""One GET to an instance's own server, over its socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import assert_never
+
+import aiohttp
+
+from jlabd.spec import Listen, TcpListen, UnixListen
+
+MAX_BYTES = 64 * 1024
+WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (nothing is bound: it says where to connect instead)
+
+
+class NoAnswerError(Exception):
+    """The server gave no answer; the text is a sentence that says why."""
+
+
+async def get(listen: Listen, path: str, timeout_s: float, headers: Mapping[str, str]) -> tuple[int, bytes]:
+    """Return status and the beginning of the body of the server's answer. Raises NoAnswerError.
+
+    The connection is of this request alone: one that was kept would hide that nobody accepts new ones any more.
+    """
+    try:
+        async with (
+            aiohttp.ClientSession(
+                base_url=_base(listen),
+                connector=_connector(listen),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=timeout_s),
+                auto_decompress=False,
+            ) as session,
+            session.get(path, headers={"Host": "localhost", **headers}, allow_redirects=False) as answer,
+        ):
+            return answer.status, await answer.content.read(MAX_BYTES)
+    except TimeoutError as error:
+        raise NoAnswerError(f"no answer within {timeout_s:g} s") from error
+    except aiohttp.ClientConnectorError as error:
+        raise NoAnswerError(f"cannot connect to {listen}: {error.os_error.strerror}") from error
+    except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
+        raise NoAnswerError(f"the connection ended without an answer ({type(error).__name__})") from error
+
+
+def _connector(listen: Listen) -> aiohttp.BaseConnector:
+    match listen:
+        case UnixListen(path):
+            return aiohttp.UnixConnector(path, force_close=True)
+        case TcpListen():
+            return aiohttp.TCPConnector(force_close=True, use_dns_cache=False)
+        case _:
+            assert_never(listen)
+
+
+def _base(listen: Listen) -> str:
+    match listen:
+        case UnixListen():
+            return "http://localhost"
+        case TcpListen(host, port):
+            host = WILDCARDS.get(host, host)
+            return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        case _:
+            assert_never(listen)

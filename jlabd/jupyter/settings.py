@@ -1,0 +1,76 @@
+"""What JupyterLab is told: the settings file that the launcher reads (`launcher/lab.py`), as plain data."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Sequence
+from typing import Any, assert_never
+
+from jlabd.jupyter.secrets import Secrets
+from jlabd.spec import InstanceSpec, Listen, TcpListen, UnixListen
+
+NO_PORT = 8888
+"""With a unix socket jupyter_server insists on its default port: any other is an error."""
+
+
+def lab_settings(spec: InstanceSpec, secrets: Secrets, hostnames: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the settings of one incarnation: JSON, and secret.
+
+    `hostnames` are the names under which browsers may address it, besides the local ones. `traits` are set above every
+    other configuration; token, password and cookie secret are apart because their names depend on jupyter_server's
+    version, which only the launcher knows.
+    """
+    return {
+        "traits": {"ServerApp": _server(spec), **_kernels(spec)},
+        "hostnames": [*dict.fromkeys((*hostnames, "localhost"))],
+        "config_files": list(spec.config_files),
+        "token": secrets.token,
+        "password": secrets.password_hash,
+        "cookie_secret": secrets.cookie_secret,
+    }
+
+
+def encode(settings: dict[str, Any]) -> bytes:
+    """Return the settings as the launcher reads them."""
+    return json.dumps(settings).encode()
+
+
+def _server(spec: InstanceSpec) -> dict[str, Any]:
+    traits: dict[str, Any] = {
+        **_address(spec.listen),
+        "base_url": spec.base_url,
+        "open_browser": False,
+        "port_retries": 0,
+        "quit_button": False,
+        # Whoever speaks TLS stands in front; a certificate in the user's own configuration would make nginx's plain
+        # requests fail.
+        "certfile": "",
+        "keyfile": "",
+        "client_ca": "",
+        "ssl_options": {},
+    }
+    if spec.root_dir:
+        traits["root_dir"] = spec.root_dir
+    if spec.allow_root:
+        traits["allow_root"] = True
+    return traits
+
+
+def _address(listen: Listen) -> dict[str, Any]:
+    """Return what the server believes of its address; the socket itself it inherits."""
+    match listen:
+        case UnixListen(path):
+            return {"sock": path, "ip": "127.0.0.1", "port": NO_PORT, "trust_xheaders": True}
+        case TcpListen(host, port):
+            loopback = ipaddress.ip_address(host).is_loopback
+            # Only a neighbour on this machine is believed what it says of where a request came from.
+            return {"sock": "", "ip": host, "port": port, "trust_xheaders": loopback}
+        case _:
+            assert_never(listen)
+
+
+def _kernels(spec: InstanceSpec) -> dict[str, Any]:
+    """Return the kernels' transport under the names of jupyter_client 8 and 7."""
+    transport = {"transport": spec.kernel.transport}
+    return {"KernelManager": transport, "ConnectionFileMixin": transport}
