@@ -1,0 +1,176 @@
+"""The command line of `jlabctl`, and which function does what."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+
+from jlabd import __version__
+
+Action = Callable[[argparse.Namespace], int]
+
+DEFAULT_LINES = 50
+
+
+def run(argv: Sequence[str], default_socket: str) -> int:
+    """Understand the command line and do what it says; return the exit code. A wrong one exits with 2."""
+    options = _parser(default_socket).parse_args(argv)
+    action: Action = options.action
+    return action(options)
+
+
+def _parser(default_socket: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="jlabctl", description="Look at and control the labs that jlabd supervises.")
+    parser.add_argument("--socket", metavar="PATH", default=default_socket, help="control socket (%(default)s)")
+    parser.add_argument("--no-color", "--no-colour", action="store_true", help="no colours on a terminal either")
+    parser.add_argument("--version", action="version", version=f"jlabctl {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for add in (_add_status, _add_lifecycle, _add_signal, _add_reload, _add_check, _add_streams, _add_url, _add_passwd):
+        add(_Commands(commands))
+    return parser
+
+
+class _Commands:
+    """Adds one command after the other."""
+
+    def __init__(self, parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+        self._parsers = parsers
+
+    def add(self, name: str, action: Action, what: str) -> argparse.ArgumentParser:
+        parser = self._parsers.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.")
+        parser.set_defaults(action=action)
+        return parser
+
+
+def _add_status(commands: _Commands) -> None:
+    parser = commands.add("status", _status, "show the instances; exit code 3 if one that should run does not")
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--json", action="store_true", help="the status document")
+    parser.add_argument("--watch", action="store_true", help="again and again, until Ctrl-C")
+    # Also accepted after the command, where people write it.
+    parser.add_argument("--no-color", "--no-colour", action="store_true", default=argparse.SUPPRESS)
+
+
+def _add_lifecycle(commands: _Commands) -> None:
+    for verb, what in (
+        ("start", "start instances and wait until they are ready"),
+        ("stop", "stop instances and wait until they are stopped; asked for again meanwhile, they are killed"),
+        ("restart", "restart instances and wait until they are ready"),
+    ):
+        parser = commands.add(verb, _lifecycle, what)
+        parser.set_defaults(verb=verb, usage=parser.error)
+        parser.add_argument("names", nargs="*", metavar="NAME")
+        parser.add_argument("--all", action="store_true", help="all instances; for ordinary users, all of their own")
+        parser.add_argument("--no-wait", action="store_true", help="return as soon as it is asked for")
+        parser.add_argument("--timeout", type=_seconds, metavar="T", help='stop waiting after T ("90s", "5min")')
+
+
+def _add_signal(commands: _Commands) -> None:
+    parser = commands.add("signal", _signal, "send a signal to the server process of an instance")
+    parser.add_argument("name", metavar="NAME")
+    parser.add_argument("signal", metavar="SIGNAL", help="a name like HUP, or a number")
+
+
+def _add_reload(commands: _Commands) -> None:
+    parser = commands.add("reload", _reload, "apply the edited configuration, all of it or nothing")
+    parser.add_argument("--dry-run", action="store_true", help="only show what would be done")
+    parser.add_argument("--json", action="store_true")
+
+
+def _add_check(commands: _Commands) -> None:
+    parser = commands.add("check", _check, "look for problems in the configuration file")
+    parser.add_argument("path", nargs="?", metavar="PATH")
+
+
+def _add_streams(commands: _Commands) -> None:
+    logs = commands.add("logs", _logs, "show the log of an instance")
+    logs.add_argument("name", metavar="NAME")
+    events = commands.add("events", _events, "show what happened to whom and why")
+    events.add_argument("--json", action="store_true", help="one JSON object a line")
+    for parser in (logs, events):
+        parser.add_argument("-n", "--lines", type=_count, metavar="N", default=DEFAULT_LINES, help="(%(default)s)")
+        parser.add_argument("-f", "--follow", action="store_true", help="go on with what comes")
+
+
+def _add_url(commands: _Commands) -> None:
+    parser = commands.add("url", _url, "print the address of an instance")
+    parser.add_argument("name", metavar="NAME")
+    parser.add_argument("--token", action="store_true", help="a link that logs in; whoever has it gets in")
+
+
+def _add_passwd(commands: _Commands) -> None:
+    parser = commands.add("passwd", _passwd, "print the hash of a password, or put it in place for an instance")
+    parser.add_argument("name", nargs="?", metavar="NAME")
+    parser.add_argument("--stdin", action="store_true", help="read the password from the first line of stdin")
+
+
+def _status(options: argparse.Namespace) -> int:
+    from jlabd.ctl.status import status, watch
+
+    show = watch if options.watch else status
+    return show(options.socket, options.names, as_json=options.json, colour=not options.no_color)
+
+
+def _lifecycle(options: argparse.Namespace) -> int:
+    from jlabd.ctl.lifecycle import ask
+
+    if bool(options.names) == options.all:
+        options.usage("name the instances, or say --all")
+    return ask(options.socket, options.verb, options.names, wait=not options.no_wait, timeout_s=options.timeout)
+
+
+def _signal(options: argparse.Namespace) -> int:
+    from jlabd.ctl.requests import send_signal
+
+    return send_signal(options.socket, options.name, options.signal)
+
+
+def _reload(options: argparse.Namespace) -> int:
+    from jlabd.ctl.requests import reload
+
+    return reload(options.socket, dry_run=options.dry_run, as_json=options.json)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from jlabd.ctl.requests import check
+
+    return check(options.path)
+
+
+def _logs(options: argparse.Namespace) -> int:
+    from jlabd.ctl.streams import logs
+
+    return logs(options.socket, options.name, lines=options.lines, follow=options.follow)
+
+
+def _events(options: argparse.Namespace) -> int:
+    from jlabd.ctl.streams import events
+
+    return events(options.socket, lines=options.lines, follow=options.follow, as_json=options.json)
+
+
+def _url(options: argparse.Namespace) -> int:
+    from jlabd.ctl.requests import url
+
+    return url(options.socket, options.name, token=options.token)
+
+
+def _passwd(options: argparse.Namespace) -> int:
+    from jlabd.ctl.requests import passwd
+
+    return passwd(options.socket, options.name, from_stdin=options.stdin)
+
+
+def _count(text: str) -> int:
+    if text.isascii() and text.isdigit() and len(text) <= 9:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"'{text}' is not a number of lines")
+
+
+def _seconds(text: str) -> float:
+    from jlabd.config.quantities import seconds
+
+    try:
+        return seconds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

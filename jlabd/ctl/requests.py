@@ -1,0 +1,126 @@
+"""`jlabctl signal`, `reload`, `url` and `passwd`; and `check`, which does not ask the daemon."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from jlabd.control.client import request
+from jlabd.control.wire import loads, quote
+from jlabd.ctl.failure import DONE, FAILED, USAGE, CommandError
+from jlabd.ctl.text import safe
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+
+def send_signal(socket: str, name: str, signal: str) -> int:
+    """Send a signal to the server process of an instance."""
+    request(socket, "POST", "/signal", {"name": name, "signal": _signal_number(signal)}).read()
+    return DONE
+
+
+def _signal_number(text: str) -> int:
+    import signal
+
+    wanted = text.upper().removeprefix("SIG")
+    for number in signal.valid_signals():
+        if wanted == str(int(number)) or (isinstance(number, signal.Signals) and number.name == f"SIG{wanted}"):
+            return int(number)
+    raise CommandError(f"'{text}' is not a signal; write a name like HUP or a number", USAGE)
+
+
+def reload(socket: str, *, dry_run: bool, as_json: bool) -> int:
+    """Have the daemon apply the edited configuration, or show what it would do."""
+    body = request(socket, "POST", "/reload", {"dry_run": dry_run}, timeout=None).read()
+    plan = loads(body)
+    if as_json:
+        sys.stdout.write(body.decode())
+    else:
+        _show(plan, dry_run=dry_run)
+    return DONE if plan["ok"] else FAILED
+
+
+def _show(plan: dict[str, Any], *, dry_run: bool) -> None:
+    for line in _summary(plan):
+        print(safe(line))
+    if dry_run and plan["nginx"]:
+        print("nginx:")
+        for line in plan["nginx"].splitlines():
+            print(safe(f"  {line}"))
+    sys.stdout.flush()
+    for problem in plan["problems"]:
+        print(safe(problem), file=sys.stderr)
+    if plan["error"]:
+        print(safe(f"jlabctl: {plan['error']}"), file=sys.stderr)
+    if not plan["ok"]:
+        print("jlabctl: nothing was changed", file=sys.stderr)
+
+
+def _summary(plan: dict[str, Any]) -> Iterator[str]:
+    if not plan["ok"]:
+        return
+    for name in plan["added"]:
+        yield f"added: {name}"
+    for name, keys in plan["changed"].items():
+        yield f"changed: {name} ({', '.join(keys)})"
+    for name in plan["removed"]:
+        yield f"removed: {name}"
+    yield f"untouched: {plan['untouched']}"
+
+
+def url(socket: str, name: str, *, token: bool) -> int:
+    """Print the address of an instance, or a link that logs in."""
+    body = request(socket, "GET", f"/url/{quote(name)}{'?token=1' if token else ''}").read()
+    print(safe(loads(body)["url"]))
+    return DONE
+
+
+def passwd(socket: str, name: str | None, *, from_stdin: bool) -> int:
+    """Print the hash of a new password, or have the daemon put it in place for an instance."""
+    password_hash = _hash(_password_from_stdin() if from_stdin else _password_asked_for())
+    if name is None:
+        print(password_hash)
+        return DONE
+    body = request(socket, "POST", "/passwd", {"name": name, "password_hash": password_hash}, timeout=None).read()
+    print(safe(loads(body)["message"]))
+    return DONE
+
+
+def _password_from_stdin() -> str:
+    return _acceptable(sys.stdin.readline().removesuffix("\n").removesuffix("\r"))
+
+
+def _password_asked_for() -> str:
+    from getpass import getpass
+
+    try:
+        password = _acceptable(getpass("New password: "))
+        again = getpass("Once more: ")
+    except EOFError:
+        raise CommandError("no password was entered") from None
+    if password != again:
+        raise CommandError("the two passwords differ; nothing was changed")
+    return password
+
+
+def _acceptable(password: str) -> str:
+    if not password:
+        raise CommandError("an empty password is refused; nothing was changed")
+    return password
+
+
+def _hash(password: str) -> str:
+    from jlabd.jupyter.passwords import hash_password
+
+    return hash_password(password)
+
+
+def check(path: str | None) -> int:
+    """Become `jlabd --check`."""
+    # -P: a folder `jlabd` that lies where the user happens to be is not our program.
+    program = [sys.executable, "-P", "-m", "jlabd.main", "--check"]
+    sys.stdout.flush()
+    os.execv(sys.executable, [*program, "--config", path] if path else program)  # noqa: S606  (no shell is wanted)

@@ -1,0 +1,1 @@
+"""The status room: the status document, the journal of what happened, and the local HTTP endpoint."""
