@@ -1,0 +1,78 @@
+"""A real nginx of one's own, unprivileged, with the one line that an administrator adds."""
+
+import socket
+import subprocess
+from pathlib import Path
+
+from rig.waiting import until
+
+MAIN = """
+daemon off;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log;
+worker_processes 1;
+events {{ worker_connections 512; }}
+http {{
+    access_log {folder}/access.log;
+    client_body_temp_path {folder}/t1; proxy_temp_path {folder}/t2; fastcgi_temp_path {folder}/t3;
+    uwsgi_temp_path {folder}/t4; scgi_temp_path {folder}/t5;
+    include {folder}/jlabd.d/jlabd.conf;
+}}
+"""
+
+
+def free_port():
+    """Return a loopback port that nobody uses at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Nginx:
+    """nginx below `folder`, which may not exist yet; started once jlabd has written its files."""
+
+    def __init__(self, binary, folder):
+        self.binary = Path(binary)
+        self.folder = Path(folder)
+        self.port = free_port()
+        self.process = None
+
+    def settings(self, *names):
+        """Return the lines for jlabd's [nginx]."""
+        command = f'"{self.binary}", "-p", "{self.folder}", "-c", "{self.folder}/nginx.conf"'
+        shown = ", ".join(f'"{name}"' for name in names or ("127.0.0.1",))
+        return f"""
+enabled = true
+config_dir = "{self.folder}/jlabd.d"
+group = "nogroup"
+listen = ["127.0.0.1:{self.port}"]
+server_name = [{shown}]
+test_command = [{command}, "-t"]
+reload_command = [{command}, "-s", "reload"]
+"""
+
+    def prepare(self):
+        """Write the main configuration."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "nginx.conf").write_text(MAIN.format(folder=self.folder))
+        return self
+
+    def start(self):
+        """Start it when there is something to include."""
+        until((self.folder / "jlabd.d/jlabd.conf").exists, 20, "jlabd to write its nginx files")
+        self.process = subprocess.Popen(
+            [self.binary, "-p", self.folder, "-c", self.folder / "nginx.conf"], stdin=subprocess.DEVNULL
+        )
+        until(self._accepts, 20, "nginx to accept")
+        return self
+
+    def _accepts(self):
+        assert self.process.poll() is None, (self.folder / "error.log").read_text()
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def stop(self):
+        """End it."""
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(20)
