@@ -9,6 +9,7 @@ import pwd
 import socket
 import struct
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from jlabd.control.authorize import Caller
@@ -35,9 +36,9 @@ def peer_of(connection: socket.socket) -> Peer:
 
 
 class Callers:
-    """Names and groups of peers, remembered for a moment. `admin_group` need not exist."""
+    """Names and groups of peers, remembered for a moment. The group that `admin_group` names need not exist."""
 
-    def __init__(self, admin_group: str) -> None:
+    def __init__(self, admin_group: Callable[[], str]) -> None:
         self._admin_group = admin_group
         self.own_uid = os.geteuid()
         """The daemon's own account."""
@@ -76,7 +77,7 @@ class Callers:
 
     def _admin_gid(self) -> int | None:
         try:
-            return grp.getgrnam(self._admin_group).gr_gid
+            return grp.getgrnam(self._admin_group()).gr_gid
         except KeyError:
             return None
 

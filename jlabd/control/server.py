@@ -58,10 +58,11 @@ _log = structlog.get_logger()
 class ControlServer:
     """The listening control socket.
 
-    The caller holds the lock of the runtime folder: what lies at `path` is ours to replace.
+    The caller holds the lock of the runtime folder: what lies at `path` is ours to replace. `admin_group` returns the
+    name of the group whose members control everything; a reload may change it.
     """
 
-    def __init__(self, path: str, supervisor: Supervisor, admin_group: str) -> None:
+    def __init__(self, path: str, supervisor: Supervisor, admin_group: Callable[[], str]) -> None:
         self._path = path
         self._callers = Callers(admin_group)
         self._lifecycle = Lifecycle(supervisor)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AbstractContextManager
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 
 class RefusedError(Exception):
@@ -21,11 +21,21 @@ class Settled:
     reason: str
 
 
-class EventStream(AbstractContextManager["EventStream", None], AsyncIterator[dict[str, Any]], Protocol):
-    """Events from the moment of subscribing; ends, after what was queued, when it is closed."""
+class EventStream(Protocol):
+    """Events from the moment of subscribing; closed by `with`, it ends after what was queued."""
 
     def close(self) -> None:
         """Take no more events."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def __aiter__(self) -> Self: ...
+
+    async def __anext__(self) -> dict[str, Any]: ...
 
 
 class Journal(Protocol):

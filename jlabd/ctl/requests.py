@@ -90,15 +90,24 @@ def passwd(socket: str, name: str | None, *, from_stdin: bool) -> int:
 
 
 def _password_from_stdin() -> str:
-    return _acceptable(sys.stdin.readline().removesuffix("\n").removesuffix("\r"))
+    try:
+        line = sys.stdin.buffer.readline().decode()
+    except UnicodeDecodeError:
+        raise CommandError("the password is not UTF-8; nothing was changed") from None
+    return _acceptable(line.removesuffix("\n").removesuffix("\r"))
 
 
 def _password_asked_for() -> str:
-    from getpass import getpass
+    import warnings
+    from getpass import GetPassWarning, getpass
 
     try:
-        password = _acceptable(getpass("New password: "))
-        again = getpass("Once more: ")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", GetPassWarning)
+            password = _acceptable(getpass("New password: "))
+            again = getpass("Once more: ")
+    except GetPassWarning:
+        raise CommandError("there is no terminal to ask for the password on; say --stdin") from None
     except EOFError:
         raise CommandError("no password was entered") from None
     if password != again:

@@ -64,8 +64,8 @@ def rfc3339(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def instance_document(
-    spec: InstanceSpec, instance: Instance, observation: Observation, *, url: str, launcher: str, clock: Clock
+def instance_document(  # noqa: PLR0917  (one value from each of those who know something)
+    spec: InstanceSpec, instance: Instance, observation: Observation, url: str, launcher: str, clock: Clock
 ) -> dict[str, Any]:
     """Return one entry of the document's `instances`. `url` must hold no token."""
     return {
