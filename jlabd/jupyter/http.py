@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import assert_never
 
 import aiohttp
 
 from jlabd.spec import Listen, TcpListen, UnixListen
+from jlabd.unixsocket import address
 
 MAX_BYTES = 64 * 1024
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (nothing is bound: it says where to connect instead)
@@ -24,17 +26,18 @@ async def get(listen: Listen, path: str, timeout_s: float, headers: Mapping[str,
     The connection is of this request alone: one that was kept would hide that nobody accepts new ones any more.
     """
     try:
-        async with (
-            aiohttp.ClientSession(
-                base_url=_base(listen),
-                connector=_connector(listen),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=timeout_s),
-                auto_decompress=False,
-            ) as session,
-            session.get(path, headers={"Host": "localhost", **headers}, allow_redirects=False) as answer,
-        ):
-            return answer.status, await answer.content.read(MAX_BYTES)
+        with _connector(listen) as connector:
+            async with (
+                aiohttp.ClientSession(
+                    base_url=_base(listen),
+                    connector=connector,
+                    cookie_jar=aiohttp.DummyCookieJar(),
+                    timeout=aiohttp.ClientTimeout(total=timeout_s),
+                    auto_decompress=False,
+                ) as session,
+                session.get(path, headers={"Host": "localhost", **headers}, allow_redirects=False) as answer,
+            ):
+                return answer.status, await _beginning(answer.content)
     except TimeoutError as error:
         raise NoAnswerError(f"no answer within {timeout_s:g} s") from error
     except aiohttp.ClientConnectorError as error:
@@ -43,12 +46,23 @@ async def get(listen: Listen, path: str, timeout_s: float, headers: Mapping[str,
         raise NoAnswerError(f"the connection ended without an answer ({type(error).__name__})") from error
 
 
-def _connector(listen: Listen) -> aiohttp.BaseConnector:
+async def _beginning(content: aiohttp.StreamReader) -> bytes:
+    body = b""
+    async for chunk in content.iter_any():
+        body += chunk
+        if len(body) >= MAX_BYTES:
+            break
+    return body
+
+
+@contextmanager
+def _connector(listen: Listen) -> Iterator[aiohttp.BaseConnector]:
     match listen:
         case UnixListen(path):
-            return aiohttp.UnixConnector(path, force_close=True)
+            with address(path) as short:
+                yield aiohttp.UnixConnector(short, force_close=True)
         case TcpListen():
-            return aiohttp.TCPConnector(force_close=True, use_dns_cache=False)
+            yield aiohttp.TCPConnector(force_close=True, use_dns_cache=False)
         case _:
             assert_never(listen)
 

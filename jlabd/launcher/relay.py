@@ -33,6 +33,7 @@ EX_CONFIG = 78
 CHUNK = 64 * 1024
 RETRY_S = 0.05
 FLUSH_S = 2.0
+SOCKET_PATH_MAX = 107
 LINGER_S = 30.0
 FORWARDED = ("SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGWINCH")
 PASSING_FAULTS = (errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -97,6 +98,8 @@ def private_address(command: List[str], folder: str) -> Tuple[List[str], Optiona
         address = (socket.AF_INET, ("127.0.0.1", port))
     if "{socket}" in text:
         path = os.path.join(folder, "program.sock")
+        if len(os.fsencode(path)) > SOCKET_PATH_MAX:
+            refuse(f"{path} is too long for a socket: use {{port}} in the command, or a shorter runtime_dir")
         command = [argument.replace("{socket}", path) for argument in command]
         address = (socket.AF_UNIX, path)
     return command, address
