@@ -147,6 +147,8 @@ class InstanceSpec:
     server_name: str = ""
     """Own host name; empty is a path on the shared one."""
     base_url: str = "/"
+    hostnames: tuple[str, ...] = ()
+    """Names under which browsers reach it: what JupyterLab accepts as Host."""
     autostart: bool = True
     on_demand: bool = False
     env: Mapping[str, str] = field(default_factory=_nothing, repr=False)

@@ -37,8 +37,8 @@ from jlabd.front.standin import Standing, StandIns
 from jlabd.jupyter.launchers import install
 from jlabd.jupyter.probe import Prober
 from jlabd.jupyter.secrets import SecretKeeper
-from jlabd.processes.logs import LogError, rotate_if_needed
-from jlabd.processes.tree import choose_trees
+from jlabd.processes.choice import choose_trees
+from jlabd.processes.logs import Logs
 from jlabd.spec import Configuration, DaemonSpec, NginxSpec
 from jlabd.status.endpoint import Endpoint
 from jlabd.status.journal import Journal
@@ -87,7 +87,7 @@ class App:
         self._listeners = Listeners(daemon, nginx_group(configuration.nginx))
         self._stand_ins = StandIns()
         self._prober = Prober()
-        stack.push_async_callback(self._prober.close)
+        stack.push_async_callback(self._stand_ins.close)
         around = Surroundings(
             daemon, self._trees, self._listeners, SecretKeeper(daemon.state_dir), install(daemon.runtime_dir)
         )
@@ -98,6 +98,7 @@ class App:
         self._roster = Roster(self._driver, self._hands.forget)
         self._front_door = FrontDoor(self._journal)
         self._reloader = Reloader(self._loaded, self._front_door, self._journal, self._apply)
+        self._logs = Logs(daemon.log_dir)
         self._observer = Observer(self._driver, self._hands)
         self._office = Office(
             driver=self._driver,
@@ -106,6 +107,7 @@ class App:
             front_door=self._front_door,
             observer=self._observer,
             journal=self._journal,
+            logs=self._logs,
             times=self._times,
         )
         stack.push_async_callback(self._tasks.cancel_all)
@@ -169,14 +171,7 @@ class App:
             await asyncio.sleep(ROTATION_S)
             for name in tuple(self._driver):
                 if name in self._driver and self._driver.entry(name).instance.pid is not None:
-                    await self._rotate_log(name)
-
-    async def _rotate_log(self, name: str) -> None:
-        spec = self._driver.entry(name).spec
-        try:
-            await rotate_if_needed(self._reloader.current.daemon.log_dir, name, spec.log)
-        except (LogError, OSError) as error:
-            log.warning("A log could not be rotated.", instance=name, error=str(error))
+                    await self._logs.rotate_if_needed(name, self._driver.entry(name).spec.log)
 
     # Ending
 

@@ -21,39 +21,32 @@ class FrontDoor:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._publisher: Publisher | None = None
+        self._publisher = Publisher(run)
         self._wanted: Configuration | None = None
         self.outcome = Outcome(ok=True, changed=False, generation=None, error="")
 
     async def publish(self, configuration: Configuration) -> Outcome:
         """Bring nginx into line with `configuration`; an nginx that is switched off is left as it is."""
-        self._wanted = configuration
         if not configuration.nginx.enabled:
-            self._publisher = None
+            self._wanted = None
             self.outcome = Outcome(ok=True, changed=False, generation=None, error="")
             return self.outcome
-        outcome = await self._publisher_for(configuration).publish(configuration)
+        self._wanted = configuration
+        outcome = await self._publisher.publish(configuration)
         self._note(outcome)
         self.outcome = outcome
         return outcome
 
     def preview(self, configuration: Configuration) -> str:
-        """Return what `publish` would change, as a unified diff."""
-        if not configuration.nginx.enabled:
-            return ""
-        return self._publisher_for(configuration).preview(configuration)
+        """Return what `publish` would change, as a unified diff. Raises RenderError, OSError."""
+        return self._publisher.preview(configuration) if configuration.nginx.enabled else ""
 
     async def keep_trying(self) -> None:
         """Repeat for ever what nginx could not take: it may be installed, started or mended meanwhile."""
         while True:
             await asyncio.sleep(RETRY_S)
-            if self._wanted is not None and self._publisher is not None and self._publisher.needs_retry:
+            if self._wanted is not None and self._publisher.needs_retry:
                 await self.publish(self._wanted)
-
-    def _publisher_for(self, configuration: Configuration) -> Publisher:
-        if self._publisher is None or self._publisher.spec != configuration.nginx:
-            self._publisher = Publisher(configuration.nginx, run)
-        return self._publisher
 
     def _note(self, outcome: Outcome) -> None:
         if outcome.error != self.outcome.error:

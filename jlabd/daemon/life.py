@@ -13,11 +13,12 @@ import structlog
 
 from jlabd.core.launch import EX_CONFIG, Account
 from jlabd.front.listeners import ListenError, Listeners
-from jlabd.jupyter.envfile import EnvFileError, read_env_file
-from jlabd.jupyter.folder import FolderError, folder_path, make_folder, removal
+from jlabd.jupyter.adminfile import AdminFileError
+from jlabd.jupyter.envfile import read_env_file
+from jlabd.jupyter.folder import make_folder, removal
 from jlabd.jupyter.plan import plan
 from jlabd.jupyter.secrets import SecretKeeper, SecretsError
-from jlabd.jupyter.settings import lab_settings
+from jlabd.jupyter.settings import encode, lab_settings
 from jlabd.processes.accounts import UnknownAccount, lookup
 from jlabd.processes.exits import Exit, wait_exit
 from jlabd.processes.logs import LogError, open_log
@@ -78,11 +79,11 @@ async def begin(life: Life, around: Surroundings) -> Process:
     """Start the server of `life` and return when its program runs. Raises StartError."""
     try:
         return await _begin(life, around)
-    except (UnknownAccount, SecretsError, EnvFileError) as error:
+    except (UnknownAccount, SecretsError, AdminFileError) as error:
         raise StartError(str(error), permanent=True) from error
     except (ListenError, SpawnError) as error:
         raise StartError(error.reason, permanent=error.permanent) from error
-    except (FolderError, LogError) as error:
+    except LogError as error:
         raise StartError(str(error), permanent=False) from error
     except OSError as error:
         raise StartError(f"The start could not be prepared: {error}.", permanent=False) from error
@@ -102,20 +103,22 @@ async def _begin(life: Life, around: Surroundings) -> Process:
         launcher_dir=around.launcher_dir,
         mark=enrolment.mark,
         relay_python=RELAY_PYTHON,
-        env_file=await asyncio.to_thread(read_env_file, spec.env_file) if spec.env_file else {},
+        extra_env=await asyncio.to_thread(read_env_file, spec.env_file) if spec.env_file else {},
     )
     with contextlib.ExitStack() as ours:
         output = open_log(around.daemon.log_dir, spec.name)
         ours.callback(os.close, output)
         life.notice, notify = os.pipe2(os.O_CLOEXEC)
         ours.callback(os.close, notify)
-        return await spawn(
+        process = await spawn(
             launch,
             listen_fd=listener.fileno(),
             output_fd=output,
             notify_fd=notify,
             cgroup_fd=enrolment.cgroup_fd,
         )
+    around.trees.enrol(spec.name, life.account.uid, process.identity)
+    return process
 
 
 def _refuse_root(spec: InstanceSpec, account: Account) -> None:
@@ -128,12 +131,11 @@ def _refuse_root(spec: InstanceSpec, account: Account) -> None:
 def _furnish(life: Life, around: Surroundings) -> None:
     """Make the private folder with everything that only this incarnation may know."""
     assert life.account is not None
-    folder = folder_path(around.labs_dir, life.spec.name, life.incarnation)
-    settings: dict[str, Any] = {}
+    settings = b"{}"
     if not life.spec.command:
         secrets = around.secrets.secrets_for(life.spec)
         life.token = secrets.token
-        settings = lab_settings(life.spec, secrets, folder)
+        settings = encode(lab_settings(life.spec, secrets, life.spec.hostnames))
     life.folder = make_folder(around.labs_dir, life.spec.name, life.incarnation, life.account, settings)
 
 

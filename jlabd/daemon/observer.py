@@ -10,7 +10,6 @@ from jlabd.core.state import Actual
 from jlabd.daemon.driver import Driver
 from jlabd.daemon.hands import RealHands
 from jlabd.jupyter.activity import Activity, ActivityError, activity
-from jlabd.processes.usage import Usage, usage
 from jlabd.status.view import NOTHING_OBSERVED, Observation
 
 LOOKED_AT_S = 15.0
@@ -81,7 +80,7 @@ class Observer:
         self._seen[name] = seen
 
     def _with_usage(self, name: str, incarnation: int, seen: Observation) -> Observation:
-        used: Usage = usage(self._hands.around.trees.pids(name))
+        used = self._hands.around.trees.usage(name)
         now = time.monotonic()
         before = self._samples.get(name)
         self._samples[name] = Sample(incarnation, now, used.cpu_seconds)

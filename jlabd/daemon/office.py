@@ -25,10 +25,13 @@ from jlabd.daemon.hands import RealHands
 from jlabd.daemon.observer import Observer
 from jlabd.daemon.reload import Reloader
 from jlabd.jupyter.secrets import SecretsError
-from jlabd.processes.logs import LogError, follow, tail
+from jlabd.processes.logs import LogError, Logs
 from jlabd.spec import InstanceSpec
 from jlabd.status.journal import Journal
 from jlabd.status.view import Clock, DaemonFacts, document, instance_document
+
+LAUNCHER = "local"
+"""Instances run on this machine."""
 
 ENDED_WELL = {"start": {Actual.READY}, "restart": {Actual.READY}, "stop": {Actual.STOPPED}}
 ENDED_BADLY = {
@@ -58,6 +61,7 @@ class Office:
         front_door: FrontDoor,
         observer: Observer,
         journal: Journal,
+        logs: Logs,
         times: Times,
     ) -> None:
         self._driver = driver
@@ -66,6 +70,7 @@ class Office:
         self._front_door = front_door
         self._observer = observer
         self._journal = journal
+        self._logs = logs
         self._times = times
         self.stopping = False
 
@@ -159,18 +164,14 @@ class Office:
         """Return the last `lines` lines of the instance's log. Raises RefusedError."""
         self._spec(name)
         try:
-            return tail(self._log_dir, name, lines)
+            return self._logs.tail(name, lines)
         except (LogError, OSError) as error:
             raise RefusedError(str(error)) from error
 
     async def log_follow(self, name: str, lines: int) -> AsyncGenerator[bytes, None]:
         """Yield the last `lines` lines and then what is added, also across rotation, without end."""
-        async for piece in follow(self._log_dir, name, lines):
+        async for piece in self._logs.follow(name, lines):
             yield piece
-
-    @property
-    def _log_dir(self) -> str:
-        return self._reloader.current.daemon.log_dir
 
     def _spec(self, name: str) -> InstanceSpec:
         if name not in self._driver:
@@ -188,9 +189,7 @@ class Office:
     def _entry(self, name: str, clock: Clock) -> dict[str, Any]:
         entry = self._driver.entry(name)
         address = url(entry.spec, self._reloader.current.nginx)
-        return instance_document(
-            entry.spec, entry.instance, self._observer.observation(name), address, self._hands.launcher(name), clock
-        )
+        return instance_document(entry.spec, entry.instance, self._observer.observation(name), address, LAUNCHER, clock)
 
     def _facts(self) -> DaemonFacts:
         outcome = self._front_door.outcome

@@ -29,16 +29,21 @@ status_listen = "unix:{folder}/status.sock"
 """
 
 
-class Jlabd:
-    """One daemon. `config` is TOML; write `{folder}` for its folder, and leave [daemon], [nginx], [defaults] to the rig."""
+WITHOUT_CGROUPS = ("unshare", "--mount", "sh", "-c", 'umount -a -t cgroup2 && exec "$@"', "sh")
+"""Run the daemon where it sees no cgroup v2 (as root; others may not use it anyway)."""
 
-    def __init__(self, config, *, nginx="enabled = false", daemon="", defaults="", env=None):
+
+class Jlabd:
+    """One daemon. `config` is TOML, {folder} in it its folder; [daemon], [nginx] and [defaults] are the rig's."""
+
+    def __init__(self, config, *, nginx="enabled = false", daemon="", defaults="", env=None, wrap=()):
         self.folder = Path(tempfile.mkdtemp(prefix="jl", dir="/tmp"))
         self.folder.chmod(0o755)
         (self.folder / "home").mkdir()
         self.path = self.folder / "jlabd.toml"
         self.socket = self.folder / "run/control.sock"
         self.env = {**os.environ, **(env or {})}
+        self.wrap = wrap
         self._head = HEAD.replace("{daemon}", daemon).replace("{nginx}", nginx)
         account = 'user = "root"\nallow_root = true\n' if os.geteuid() == 0 else ""
         self._head = self._head.replace("{account}", defaults if "user" in defaults else account + defaults)
@@ -51,9 +56,9 @@ class Jlabd:
 
     def start(self, wait=True):
         """Run the daemon; with `wait` return when it answers."""
-        self.output = open(self.folder / "jlabd.out", "ab")
+        self.output = (self.folder / "jlabd.out").open("ab")
         self.process = subprocess.Popen(
-            [PROGRAMS / "jlabd", "--config", self.path],
+            [*self.wrap, PROGRAMS / "jlabd", "--config", self.path],
             stdout=self.output,
             stderr=self.output,
             stdin=subprocess.DEVNULL,

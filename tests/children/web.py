@@ -1,0 +1,59 @@
+"""A small web server on the inherited socket (fd 3); argv may tell it to misbehave.
+
+ignore-term: does not end when asked. hang-on-term: ends 3 s after it was asked. die=N: exits with status N at once.
+"""
+
+import http.server
+import os
+import signal
+import socket
+import sys
+import time
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Answers everything with who it is."""
+
+    def do_GET(self):
+        """Answer."""
+        body = str(os.getpid()).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def address_string(self):
+        """Unix sockets have no address to log."""
+        return "-"
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves on a socket that is bound already."""
+
+    def __init__(self):
+        listener = socket.socket(fileno=3)
+        super().__init__(listener.getsockname(), Handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listener
+        self.socket.setblocking(True)
+
+    def get_request(self):
+        """Accept; a unix client has no address."""
+        connection, _ = self.socket.accept()
+        return connection, ("-", 0)
+
+
+def slowly(_number, _frame):
+    """End 3 s from now."""
+    time.sleep(3)
+    os._exit(0)
+
+
+for word in sys.argv[1:]:
+    if word == "ignore-term":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if word == "hang-on-term":
+        signal.signal(signal.SIGTERM, slowly)
+    if word.startswith("die="):
+        sys.exit(int(word.removeprefix("die=")))
+Server().serve_forever()
