@@ -1,0 +1,7 @@
+"""`python -m jlabd.demo`."""
+
+import sys
+
+from jlabd.demo.run import main
+
+sys.exit(main())
