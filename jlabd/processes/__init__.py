@@ -1,0 +1,1 @@
+"""Processes: starting one, watching it, ending everything it ever started, keeping what it writes."""

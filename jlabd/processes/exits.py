@@ -1,0 +1,77 @@
+"""How a process ended, learnt at once from its pidfd: no polling, no SIGCHLD."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from jlabd.processes import claims
+
+if TYPE_CHECKING:
+    from jlabd.processes.spawn import Process
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """The end of a process; both None if an earlier daemon had started it, because only a parent is told."""
+
+    code: int | None
+    signal: int | None
+
+    @property
+    def clean(self) -> bool:
+        """Whether it ended by itself and says that all is well."""
+        return self.code == 0
+
+    def describe(self) -> str:
+        """Return how it ended, to follow “the server”."""
+        if self.signal is not None:
+            return f"was killed by signal {self.signal} ({_name(self.signal)})"
+        if self.code is not None:
+            return f"exited with status {self.code}"
+        return "ended (how is unknown, because an earlier jlabd had started it)"
+
+
+async def wait_exit(process: Process) -> Exit:
+    """Return how `process` ended, within milliseconds of its end; closes the handle. Only one caller may wait.
+
+    Cancelled, it leaves the handle open: the exit can be awaited again.
+    """
+    loop = asyncio.get_running_loop()
+    ended = loop.create_future()
+    loop.add_reader(process.pidfd, _resolve, ended)
+    try:
+        await ended
+    finally:
+        loop.remove_reader(process.pidfd)
+    outcome = _reap(process.pidfd)
+    claims.drop(process.pid)
+    process.close()
+    return outcome
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _reap(pidfd: int) -> Exit:
+    try:
+        result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+    except ChildProcessError:
+        return Exit(None, None)
+    if result is None:
+        return Exit(None, None)
+    if result.si_code == os.CLD_EXITED:
+        return Exit(result.si_status, None)
+    return Exit(None, result.si_status)
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "a real-time signal"

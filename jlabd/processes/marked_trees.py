@@ -1,0 +1,79 @@
+"""Process trees without cgroups: marks, descent, sessions (`marks`), and the daemon as parent of orphans (`reaper`)."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from jlabd.processes.hunt import Hunter
+from jlabd.processes.marks import Snapshot, Target, mark_of, take_snapshot
+from jlabd.processes.reaper import Reaper
+from jlabd.processes.tree import Enrolment
+from jlabd.processes.usage import Usage, usage
+
+if TYPE_CHECKING:
+    from jlabd.processes.identity import Identity
+
+_FRESH_S = 0.5
+"""How old a look at the processes may be to answer for status."""
+
+
+class MarkedTrees:
+    """A TreeKeeper that works everywhere."""
+
+    kind = "marks"
+
+    def __init__(self, runtime_dir: str) -> None:
+        self._runtime_dir = runtime_dir
+        self._targets: dict[str, Target] = {}
+        self._reaper = Reaper()
+        self._hunter = Hunter(self._reaper)
+        self._snapshot: Snapshot | None = None
+        self._taken_at = 0.0
+
+    def prepare(self, name: str, uid: int | None) -> Enrolment:
+        """Make ready for a new incarnation. Raises nothing."""
+        target = self._targets[name] = self._target(name, os.geteuid() if uid is None else uid)
+        self._snapshot = None
+        return Enrolment(None, target.mark)
+
+    def enrol(self, name: str, uid: int | None, leader: Identity) -> None:
+        """Say which process is the server."""
+        target = self._targets.setdefault(name, self._target(name, os.geteuid() if uid is None else uid))
+        target.leader = leader
+
+    async def kill(self, name: str) -> None:
+        """Kill every process of the instance; return when two looks in a row found none."""
+        target = self._targets.get(name) or self._target(name, None)
+        others = {other.uid for other in self._targets.values() if other is not target}
+        alone = target.uid not in {None, os.geteuid(), *others}
+        await self._hunter.kill(target, clean_looks=2, alone=alone)
+        self._snapshot = None
+        if self._targets.get(name) is target:
+            del self._targets[name]
+
+    def pids(self, name: str) -> list[int]:
+        """Return the living processes of the instance, as of half a second ago at most. Raises OSError."""
+        if self._snapshot is None or time.monotonic() - self._taken_at > _FRESH_S:
+            self._snapshot, self._taken_at = take_snapshot(), time.monotonic()
+        return self._members(name, self._snapshot)
+
+    def is_empty(self, name: str) -> bool:
+        """Say whether no process of the instance is left. Raises OSError."""
+        return not self._members(name, take_snapshot())
+
+    def usage(self, name: str) -> Usage:
+        """Return what the instance uses. Raises OSError."""
+        return usage(self.pids(name))
+
+    def close(self) -> None:
+        """Stop burying orphans; no process is touched."""
+        self._reaper.close()
+
+    def _members(self, name: str, snapshot: Snapshot) -> list[int]:
+        target = self._targets.get(name) or self._target(name, None)
+        return sorted(snapshot.members(target))
+
+    def _target(self, name: str, uid: int | None) -> Target:
+        return Target(name, mark_of(self._runtime_dir, name), uid)

@@ -1,0 +1,163 @@
+"""Telling the processes of one instance from all others, without cgroups.
+
+Two marks are inherited over fork and exec, whatever a program does with sessions, parents and descriptors:
+
+- The hard limit RLIMIT_RTTIME, set to a number that belongs to the instance (`realtime_limit`). It bounds the time that
+  a *real-time* thread may compute without a system call; ours are above 146,000 years, so no program notices. Everybody
+  may read it in /proc/PID/limits, only root may raise it, and `env -i` does not touch it: so it finds what the second
+  mark loses. An ordinary user can lower it: real-time audio programs do, and a hostile program may, to hide.
+- The variable JLABD_MARK in the environment that the process was started with. `env -i` loses it; it finds what root
+  labs, and programs that lower the limit, do not show.
+
+What carries neither is still found as a descendant of what does, as a member of a session that the instance opened, and
+(as a last resort) as an orphan of that user's when no other instance of hers is left that it could belong to.
+
+Nobody can have somebody else's process killed by copying a mark: a mark counts only if the real uid is the account's.
+Only root's processes count with the limit alone: they come from `sudo` and its like, started by the lab.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from jlabd.processes import procfs
+from jlabd.processes.identity import Identity
+
+_LOWEST_LIMIT = 2**62
+_BREATH = 48
+"""Processes that are looked at before the event loop may do something else."""
+
+
+def mark_of(runtime_dir: str, name: str) -> str:
+    """Return the mark of the instance `name` of the daemon that owns `runtime_dir`."""
+    return hashlib.sha256(f"{os.path.realpath(runtime_dir)}\0{name}".encode()).hexdigest()[:32]
+
+
+def realtime_limit(mark: str) -> int:
+    """Return the RLIMIT_RTTIME in microseconds that goes with a mark."""
+    digest = hashlib.sha256(mark.encode()).digest()
+    return _LOWEST_LIMIT | int.from_bytes(digest[:8]) >> 2
+
+
+def is_ours(limit: int | None) -> bool:
+    """Say whether a hard RLIMIT_RTTIME was set by jlabd."""
+    return limit is not None and _LOWEST_LIMIT <= limit < 2 * _LOWEST_LIMIT
+
+
+@dataclass(slots=True)
+class Target:
+    """Whose processes are looked for."""
+
+    name: str
+    mark: str
+    uid: int | None
+    """The account's; None if it is not known (an instance of an earlier daemon): then only the limit counts."""
+    limit: int = field(init=False)
+    leader: Identity | None = None
+    """The server, which may have dropped its marks."""
+
+    def __post_init__(self) -> None:
+        self.limit = realtime_limit(self.mark)
+
+
+class Seen(NamedTuple):
+    """One living process and its marks."""
+
+    stat: procfs.Stat
+    limit: int | None
+    mark: str | None
+
+
+class Snapshot:
+    """All living processes of users, looked at one after the other within some milliseconds."""
+
+    def __init__(self) -> None:
+        self.seen: dict[int, Seen] = {}
+        self._children: defaultdict[int, list[int]] = defaultdict(list)
+        self._uids: dict[int, int | None] = {}
+
+    def add(self, one: Seen) -> None:
+        """Take one process in."""
+        self.seen[one.stat.pid] = one
+        self._children[one.stat.ppid].append(one.stat.pid)
+
+    def real_uid(self, pid: int) -> int | None:
+        """Return the real user of a process, None if it is gone; asked for few, so looked up late."""
+        if pid not in self._uids:
+            self._uids[pid] = procfs.real_uid(pid)
+        return self._uids[pid]
+
+    def members(self, target: Target, strays: frozenset[int] = frozenset()) -> dict[int, procfs.Stat]:
+        """Return the living processes of `target`. `strays` are orphans that can belong to nobody else of its user."""
+        sure = {pid for pid, one in self.seen.items() if one.limit == target.limit or self._is_leader(one, target)}
+        found = {pid for pid in sure if self._may_be(pid, target, marked=True)}
+        found |= self._below(found, target)
+        sessions = {self.seen[pid].stat.session for pid in found} - {os.getsid(0), 0}
+        for pid, one in self.seen.items():
+            hinted = one.stat.session in sessions or one.mark == target.mark or pid in strays
+            if pid not in found and hinted and self._may_be(pid, target, marked=False):
+                found.add(pid)
+        found |= self._below(found, target)
+        return {pid: self.seen[pid].stat for pid in found}
+
+    def _is_leader(self, one: Seen, target: Target) -> bool:
+        leader = target.leader
+        return leader is not None and (one.stat.pid, one.stat.start_ticks) == (leader.pid, leader.start_ticks)
+
+    def _may_be(self, pid: int, target: Target, *, marked: bool) -> bool:
+        uid = self.real_uid(pid)
+        if target.uid is None:
+            return marked
+        return uid == target.uid or (marked and uid == 0)
+
+    def _below(self, roots: set[int], target: Target) -> set[int]:
+        """Return the descendants of `roots`. Those of other users (sudo -u) count if they carry the limit as well."""
+        found: set[int] = set()
+        waiting = list(roots)
+        while waiting:
+            for pid in self._children.get(waiting.pop(), ()):
+                if pid in roots or pid in found:
+                    continue
+                if self.seen[pid].limit == target.limit or self._may_be(pid, target, marked=False):
+                    found.add(pid)
+                    waiting.append(pid)
+        return found
+
+
+def take_snapshot() -> Snapshot:
+    """Return what runs now. Takes some 30 µs per process. Raises OSError if looking failed."""
+    snapshot = Snapshot()
+    for one in _look():
+        if one is not None:
+            snapshot.add(one)
+    return snapshot
+
+
+async def take_snapshot_gently() -> Snapshot:
+    """Do as `take_snapshot` does, without holding up the event loop."""
+    snapshot = Snapshot()
+    for number, one in enumerate(_look(), 1):
+        if one is not None:
+            snapshot.add(one)
+        if number % _BREATH == 0:
+            await asyncio.sleep(0)
+    return snapshot
+
+
+def _look() -> Iterator[Seen | None]:
+    """Yield one process after the other, None for those that do not matter."""
+    own = os.getpid()
+    for pid in procfs.pids():
+        stat = procfs.stat(pid)
+        if stat is None or stat.gone or stat.is_kernel_thread or pid in (1, own):
+            yield None
+            continue
+        limit = procfs.realtime_limit(pid)
+        # The limit says it all, and faster; but a lab of another daemon may run a daemon (and its labs) of its own.
+        yield Seen(stat, limit, procfs.environment_mark(pid))
