@@ -15,6 +15,7 @@ import socket
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -66,7 +67,7 @@ class Listeners:
         When `spec.listen` is another one than before, the old socket is closed first: its port may be a part of it.
         """
         held = self._held.get(spec.name)
-        if held is not None and held.listen == spec.listen and _listens(held.socket):
+        if held is not None and held.listen == spec.listen and is_listening(held.socket):
             held.socket.setblocking(False)
             return held.socket
         self.close(spec.name)
@@ -99,7 +100,7 @@ class Listeners:
             found = socket.socket(fileno=descriptor)
         except OSError as error:
             raise ListenError(f"Descriptor {descriptor}: {error.strerror}.", permanent=True) from error
-        if _bound_to(found) != spec.listen or not _listens(found):
+        if _bound_to(found) != spec.listen or not is_listening(found):
             found.detach()
             raise ListenError(f"Descriptor {descriptor} does not listen at {spec.listen}.", permanent=True)
         found.setblocking(False)
@@ -188,20 +189,18 @@ def _unix_error(path: str, error: OSError) -> ListenError:
 def _holder(port: int) -> str:
     """Say who listens on a port, as far as we may know it."""
     try:
-        pids = {
-            connection.pid
-            for connection in psutil.net_connections(kind="tcp")
-            if connection.status == psutil.CONN_LISTEN
-            and getattr(connection.laddr, "port", 0) == port
-            and connection.pid
-        }
-        return "".join(f" by pid {pid} ({psutil.Process(pid).name()})" for pid in sorted(pids)[:1])
+        pids = [found.pid for found in psutil.net_connections("tcp") if _listens_on(found, port) and found.pid]
+        return "".join(f" by pid {pid} ({psutil.Process(pid).name()})" for pid in pids[:1])
     except (psutil.Error, OSError):
         return ""
 
 
-def _listens(sock: socket.socket) -> bool:
-    """Say whether the socket can still accept: a lab that shares it may have shut it down, which closing does not."""
+def _listens_on(connection: Any, port: int) -> bool:
+    return bool(connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port)
+
+
+def is_listening(sock: socket.socket) -> bool:
+    """Say whether the socket can accept: a lab that shares it may have shut it down (closing its own does no harm)."""
     if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         return False
     poll = select.poll()

@@ -14,6 +14,7 @@ from http import HTTPStatus
 
 import structlog
 
+from jlabd.front.listeners import is_listening
 from jlabd.front.page import BadRequestError, Standing, answer, parse, refusal
 
 __all__ = ["StandIns", "Standing"]
@@ -35,7 +36,6 @@ _CHUNK = 64 * 1024
 _CROWDED_PAUSE_S = 0.1
 _SHORT_PAUSE_S = 1.0
 _SHORT_OF = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-_BROKEN = frozenset({errno.EINVAL, errno.EBADF, errno.ENOTSOCK, errno.EOPNOTSUPP})
 
 Describe = Callable[[], Standing]
 
@@ -106,8 +106,6 @@ class _StandIn:
                 return self._rest(_CROWDED_PAUSE_S)
             try:
                 connection = self._accept()
-            except BlockingIOError:
-                return None
             except OSError as error:
                 return self._cannot_accept(error)
             self._begin(connection)
@@ -121,13 +119,18 @@ class _StandIn:
         return connection
 
     def _cannot_accept(self, error: OSError) -> None:
+        """Wait for the next client; unless there is a lack, which passes, or the socket is broken, which does not.
+
+        Other errors are the matter of the one connection that could not be accepted (accept(2), "Error handling").
+        """
         if error.errno in _SHORT_OF:
             log.warning("Visitors of a lab that is down have to wait.", instance=self._name, error=error.strerror)
             self._rest(_SHORT_PAUSE_S)
-        elif error.errno in _BROKEN:
-            log.error("The socket of a lab that is down is broken.", instance=self._name, error=error.strerror)
+        elif not is_listening(self._socket):
+            log.error(
+                "The socket of a lab that is down is broken; its next start makes a new one.", instance=self._name
+            )
             self.stop()
-        # Anything else is the matter of the one connection that could not be accepted (accept(2), "Error handling").
 
     def _begin(self, connection: socket.socket) -> None:
         task = self._loop.create_task(self._serve(connection), name=f"{self._name} stand-in")
@@ -172,5 +175,7 @@ class _StandIn:
     async def _linger(self, connection: socket.socket) -> None:
         """Take in what the client still sends: closing on unread data would make it lose the answer (RFC 9112, 9.6)."""
         connection.shutdown(socket.SHUT_WR)
-        while await self._loop.sock_recv(connection, _CHUNK):
+        chunk = b"?"
+        while chunk:
+            chunk = await self._loop.sock_recv(connection, _CHUNK)
             await asyncio.sleep(0)  # what is there already comes without waiting: let the others run
