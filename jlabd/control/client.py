@@ -73,6 +73,8 @@ def request(path: str, method: str, target: str, body: Any = None, timeout: floa
     connection.settimeout(timeout)
     try:
         connection.sendall(_request(method, target, body))
+    except BrokenPipeError:
+        pass  # The daemon turned us away, and its answer says why.
     except OSError as error:
         raise UnreachableError(f"jlabd hung up ({error.strerror or error})") from None
     reply = _reply(connection)

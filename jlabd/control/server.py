@@ -51,6 +51,10 @@ MOST_OF_ONE_ACCOUNT = 64
 """Connections of one account; root and the daemon's own account have four times as many."""
 MOST_OF_ORDINARY_ACCOUNTS = 512
 NO_DESCRIPTORS_PAUSE_S = 0.5
+TURNED_AWAY = (
+    b"HTTP/1.0 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nConnection: close\r\n\r\n"
+    b'{"title": "Service Unavailable", "status": 503, "detail": "too many connections to jlabd are open"}\n'
+)
 
 _log = structlog.get_logger()
 
@@ -189,7 +193,7 @@ class _Guests:
 def _turn_away(connection: socket.socket) -> None:
     with connection:
         try:
-            connection.send(b"HTTP/1.0 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n", socket.MSG_DONTWAIT)
+            connection.send(TURNED_AWAY, socket.MSG_DONTWAIT)
         except OSError:
             return
 

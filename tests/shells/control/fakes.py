@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import tempfile
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -41,10 +41,9 @@ class FakeSupervisor:
         self.refuse = None
         self.held = set()
         """Instances that do not get where they should until they are released."""
-        self.nowhere = asyncio.Event()
         self.reload_may_end = asyncio.Event()
         self.reload_may_end.set()
-        self.reloads = 0
+        self.reloading = 0
         self.following = 0
         self.settling = 0
         self._changed = asyncio.Event()
@@ -95,9 +94,9 @@ class FakeSupervisor:
         self.asked.append(("signal", name, signum, by))
 
     async def reload(self, *, dry_run, by):
+        self.reloading += 1
         await self.reload_may_end.wait()
         self.asked.append(("reload", dry_run, by))
-        self.reloads += 1
         return self.plan
 
     def url(self, name, *, token):
@@ -121,24 +120,33 @@ class FakeSupervisor:
             self.following -= 1
 
 
+@contextmanager
+def short_folder():
+    """Give a folder with a short name that everybody may enter."""
+    folder = Path(tempfile.mkdtemp(prefix="jl", dir="/tmp"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
 @asynccontextmanager
 async def served(supervisor, admin_group="jlabd-no-such-group"):
     """Serve `supervisor`, and give the path of its control socket."""
-    folder = Path(tempfile.mkdtemp(prefix="jl", dir="/tmp"))
-    folder.chmod(0o755)
-    server = ControlServer(str(folder / "control.sock"), supervisor, lambda: admin_group)
-    try:
-        await server.start()
-        yield str(folder / "control.sock")
-    finally:
-        await server.close()
-        shutil.rmtree(folder)
+    with short_folder() as folder:
+        server = ControlServer(str(folder / "control.sock"), supervisor, lambda: admin_group)
+        try:
+            await server.start()
+            yield str(folder / "control.sock")
+        finally:
+            await server.close()
 
 
 async def until(condition, timeout_s=10.0):
     """Wait until `condition()` is true; fail after `timeout_s`."""
     async with asyncio.timeout(timeout_s):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  (no event tells of it)
             await asyncio.sleep(0.01)
 
 
