@@ -122,11 +122,12 @@ class Relay:
     def __init__(self, address: Address) -> None:
         self._address = address
         self._transfers: Set[Any] = set()
+        self._ended = False
 
     async def connect(self) -> socket.socket:
-        """Return a connection to the program, however long it takes to listen."""
+        """Return a connection to the program, however long it takes to listen. Raises OSError once it has ended."""
         family, address = self._address
-        while True:
+        while not self._ended:
             connection = socket.socket(family, socket.SOCK_STREAM)
             try:
                 connection.setblocking(False)
@@ -141,6 +142,7 @@ class Relay:
             except BaseException:
                 connection.close()
                 raise
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "the program has ended")
 
     async def wait_until_listening(self) -> None:
         """Return when the program accepts connections; until then they wait in our own socket's backlog."""
@@ -177,6 +179,7 @@ class Relay:
 
     async def flush(self) -> None:
         """Give the last answers of the ended program time to reach their clients."""
+        self._ended = True
         if self._transfers:
             await asyncio.wait(list(self._transfers), timeout=FLUSH_S)
 
