@@ -1,13 +1,17 @@
 """A real nginx of one's own, unprivileged, with the one line that an administrator adds."""
 
+import os
+import shutil
 import socket
 import subprocess
+import tempfile
 from pathlib import Path
 
 from rig.waiting import until
 
 MAIN = """
 daemon off;
+{user}
 pid {folder}/nginx.pid;
 error_log {folder}/error.log;
 worker_processes 1;
@@ -29,11 +33,12 @@ def free_port():
 
 
 class Nginx:
-    """nginx below `folder`, which may not exist yet; started once jlabd has written its files."""
+    """nginx in a folder of its own; started once jlabd has written its files."""
 
-    def __init__(self, binary, folder):
+    def __init__(self, binary):
         self.binary = Path(binary)
-        self.folder = Path(folder)
+        self.folder = Path(tempfile.mkdtemp(prefix="jlngx", dir="/tmp"))
+        self.folder.chmod(0o755)
         self.port = free_port()
         self.process = None
 
@@ -53,8 +58,8 @@ reload_command = [{command}, "-s", "reload"]
 
     def prepare(self):
         """Write the main configuration."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "nginx.conf").write_text(MAIN.format(folder=self.folder))
+        user = "user nobody nogroup;" if os.geteuid() == 0 else ""
+        (self.folder / "nginx.conf").write_text(MAIN.format(folder=self.folder, user=user))
         return self
 
     def start(self):
@@ -72,7 +77,8 @@ reload_command = [{command}, "-s", "reload"]
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     def stop(self):
-        """End it."""
+        """End it, and remove its folder."""
         if self.process is not None:
             self.process.terminate()
             self.process.wait(20)
+        shutil.rmtree(self.folder, ignore_errors=True)

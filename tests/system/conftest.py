@@ -28,8 +28,8 @@ def jlabd():
 
 
 @pytest.fixture
-def nginx(nginx_binary, tmp_path):
+def nginx(nginx_binary):
     """An unprivileged nginx, not started yet."""
-    server = Nginx(nginx_binary, tmp_path / "nginx").prepare()
+    server = Nginx(nginx_binary).prepare()
     yield server
     server.stop()

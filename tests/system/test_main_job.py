@@ -1,5 +1,6 @@
 """The main job: real JupyterLab behind real nginx, used as a browser uses it."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,6 @@ from pathlib import Path
 import pytest
 from rig.browser import Browser
 from rig.daemon import PROGRAMS
-from rig.nginx import Nginx
 
 pytestmark = pytest.mark.jupyter
 
@@ -69,18 +69,22 @@ def test_password_token_kernel(jlabd, nginx, venv, password_hash, routing):
     assert forged.get("api").status_code in {403, 421, 444}
 
 
-def test_kernels_listen_nowhere_on_tcp(jlabd, nginx, venv):
-    """No TCP port is opened, neither by a lab nor by its kernels."""
+def test_no_tcp_port_leads_to_a_lab_or_its_kernels(jlabd, nginx, venv):
+    """A lab listens nowhere on TCP, and its kernels' channels are unix sockets in the private folder.
+
+    ipykernel itself keeps one loopback port for the output of its subprocesses; it takes messages and gives none.
+    """
     daemon = jlabd(lab("alice", venv), nginx=nginx.settings()).start()
     nginx.start()
     pid = daemon.wait_for("alice", "ready")["pid"]
     browser = Browser(nginx.port, "/alice/")
     browser.follow_link(daemon.token("alice"))
     kernel = browser.start_kernel()
-    kernel_pid = int(browser.execute(kernel, "import os; os.getpid()"))
-    for process in (pid, kernel_pid):
-        listening = subprocess.run(["ss", "-Hltnp"], capture_output=True, text=True, check=True).stdout
-        assert f"pid={process}," not in listening
+    listening = subprocess.run(["ss", "-Hltnp"], capture_output=True, text=True, check=True).stdout
+    assert f"pid={pid}," not in listening
+    channels = browser.execute(kernel, "import ipykernel as k; print(k.get_connection_info())")
+    assert json.loads(channels)["transport"] == "ipc"
+    assert json.loads(channels)["ip"].startswith(f"{daemon.folder}/run/labs/alice.1/rt/")
 
 
 def test_no_secret_where_others_can_read(jlabd, nginx, lab4_venv, password_hash):
@@ -106,25 +110,21 @@ def test_no_secret_where_others_can_read(jlabd, nginx, lab4_venv, password_hash)
                 assert path.stat().st_mode & 0o077 == 0, path
 
 
-def test_both_routings_at_once(jlabd, nginx_binary, lab4_venv, tmp_path):
+def test_both_routings_at_once(jlabd, nginx, lab4_venv):
     """Two labs, one by path and one by host, on one nginx: each sees only its own requests."""
-    nginx = Nginx(nginx_binary, tmp_path / "n").prepare()
     config = lab("alice", lab4_venv) + lab("bob", lab4_venv, server_name="bob.example.com")
     daemon = jlabd(config, nginx=nginx.settings()).start()
     nginx.start()
-    try:
-        daemon.wait_for("alice", "ready")
-        daemon.wait_for("bob", "ready")
-        assert Browser(nginx.port, "/alice/").get("api").json()["version"]
-        assert Browser(nginx.port, "/", "bob.example.com").get("api").json()["version"]
-        assert Browser(nginx.port, "/bob/").get("api").status_code == 404
-        assert Browser(nginx.port, "/alice/", "bob.example.com").get("api").status_code in {302, 403, 404}
-        token = daemon.token("alice")
-        assert daemon.token("bob") != token
-        other = Browser(nginx.port, "/", "bob.example.com")
-        assert other.get("api/kernels", headers={"Authorization": f"token {token}"}).status_code == 403
-    finally:
-        nginx.stop()
+    daemon.wait_for("alice", "ready")
+    daemon.wait_for("bob", "ready")
+    assert Browser(nginx.port, "/alice/").get("api").json()["version"]
+    assert Browser(nginx.port, "/", "bob.example.com").get("api").json()["version"]
+    assert Browser(nginx.port, "/bob/").get("api").status_code == 404
+    assert Browser(nginx.port, "/alice/", "bob.example.com").get("api").status_code in {302, 403, 404}
+    token = daemon.token("alice")
+    assert daemon.token("bob") != token
+    other = Browser(nginx.port, "/", "bob.example.com")
+    assert other.get("api/kernels", headers={"Authorization": f"token {token}"}).status_code == 403
 
 
 def test_missing_jupyterlab_is_failed_with_the_fix(jlabd, tmp_path):
