@@ -2,6 +2,12 @@
 
 import sys
 
-from jlabd.demo.run import main
+INTERRUPTED = 130
 
-sys.exit(main())
+try:
+    from jlabd.demo.run import main
+
+    status = main()
+except KeyboardInterrupt:  # before the demo listens to signals: nothing runs yet
+    status = INTERRUPTED
+sys.exit(status)

@@ -30,11 +30,9 @@ def main() -> int:
         place.hold(root)
         asyncio.run(Demo(root, port).run())
     except (DemoError, OSError) as error:
-        say("")
+        progress("")
         print(f"demo: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:  # before the demo listens to signals
-        return 130
     return 0
 
 
@@ -66,7 +64,8 @@ class Demo:
         asked = asyncio.create_task(self._asked.wait())
         try:
             await asyncio.wait({life, asked}, return_when=asyncio.FIRST_COMPLETED)
-            say("\nEnding the demo.")
+            if self._asked.is_set():
+                say("\nEnding the demo.")
             self._asked.clear()
             for task in (life, asked):
                 task.cancel()
