@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from jlabd.jupyter.http import NoAnswerError, get
+from jlabd.jupyter.http import NoAnswerError, get, json_object
 from jlabd.spec import Listen
 
 OK = 200
@@ -35,16 +35,25 @@ async def activity(listen: Listen, base_url: str, token: str, timeout_s: float) 
     if status != OK:
         raise ActivityError(f"answered {status} to GET {base_url}api/status")
     try:
-        return _activity(json.loads(body))
-    except (ValueError, TypeError, KeyError) as error:
+        answer = json_object(body)
+        return Activity(_count(answer, "kernels"), _count(answer, "connections"), _time(answer.get("last_activity")))
+    except ValueError as error:
         raise ActivityError(f"answered GET {base_url}api/status, but not as JupyterLab does") from error
 
 
-def _activity(answer: dict[str, str | int]) -> Activity:
-    """Return the answer's numbers. Raises ValueError, TypeError or KeyError if it is another program's."""
-    last = answer.get("last_activity")
-    return Activity(
-        kernels=int(answer["kernels"]),
-        connections=int(answer["connections"]),
-        last_activity=datetime.fromisoformat(str(last)) if last else None,
-    )
+def _count(answer: dict[str, Any], key: str) -> int:
+    """Return the number at `key`. Raises ValueError."""
+    number = answer.get(key)
+    if not isinstance(number, int) or number < 0:
+        raise ValueError(key)
+    return number
+
+
+def _time(text: Any) -> datetime | None:
+    """Return the time that the lab names, if it does. Raises ValueError."""
+    if not text:
+        return None
+    time = datetime.fromisoformat(str(text))
+    if time.tzinfo is None:
+        raise ValueError("a time without its zone")
+    return time

@@ -28,18 +28,27 @@ def read_admin_file(path: str, owners: Collection[int], max_bytes: int = MAX_BYT
         descriptor = _open_without_links(path)
     except OSError as error:
         raise AdminFileError(f"cannot read {path}: {_why(error)}") from error
-    with open(descriptor, "rb") as file:  # noqa: PTH123  (a descriptor, not a path)
+    try:
         _check(path, os.fstat(descriptor), owners)
-        try:
-            data = file.read(max_bytes + 1)
-        except OSError as error:
-            raise AdminFileError(f"cannot read {path}: {error.strerror}") from error
+        data = read_all(descriptor, max_bytes + 1)
+    except OSError as error:
+        raise AdminFileError(f"cannot read {path}: {error.strerror}") from error
+    finally:
+        os.close(descriptor)
     if len(data) > max_bytes:
         raise AdminFileError(f"{path} is larger than {max_bytes} bytes: it cannot be what is meant")
     try:
         return data.decode()
     except UnicodeDecodeError as error:
         raise AdminFileError(f"{path} is not UTF-8 text") from error
+
+
+def read_all(descriptor: int, limit: int) -> bytes:
+    """Return what is in the open file, at most `limit` bytes of it. Raises OSError."""
+    data = b""
+    while len(data) < limit and (more := os.read(descriptor, limit - len(data))):
+        data += more
+    return data
 
 
 def _why(error: OSError) -> str:

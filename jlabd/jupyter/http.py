@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import assert_never
+from typing import Any, assert_never
 
 import aiohttp
 
@@ -44,6 +45,17 @@ async def get(listen: Listen, path: str, timeout_s: float, headers: Mapping[str,
         raise NoAnswerError(f"cannot connect to {listen}: {error.os_error.strerror}") from error
     except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
         raise NoAnswerError(f"the connection ended without an answer ({type(error).__name__})") from error
+
+
+def json_object(body: bytes) -> dict[str, Any]:
+    """Return the JSON object that `body` is. Raises ValueError for everything else, however malicious."""
+    try:
+        found = json.loads(body)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(found, dict):
+        raise ValueError("not an object")  # noqa: TRY004  (the text is wrong, not the caller)
+    return found
 
 
 async def _beginning(content: aiohttp.StreamReader) -> bytes:

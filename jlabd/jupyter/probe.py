@@ -5,9 +5,7 @@ The daemon holds the listening socket, so that connecting always succeeds: only 
 
 from __future__ import annotations
 
-import json
-
-from jlabd.jupyter.http import NoAnswerError, get
+from jlabd.jupyter.http import NoAnswerError, get, json_object
 from jlabd.spec import Listen
 
 OK = 200
@@ -42,8 +40,8 @@ def _check_lab(path: str, status: int, body: bytes) -> None:
     if status != OK:
         raise ProbeError(f"answered {status} to GET {path}")
     try:
-        answer = json.loads(body)
+        known = "version" in json_object(body)
     except ValueError:
-        answer = None
-    if not isinstance(answer, dict) or "version" not in answer:
+        known = False
+    if not known:
         raise ProbeError(f"answered GET {path}, but not as JupyterLab does")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jlabd.files import write_atomically
-from jlabd.jupyter.adminfile import AdminFileError, read_admin_file
+from jlabd.jupyter.adminfile import AdminFileError, read_admin_file, read_all
 from jlabd.jupyter.passwords import looks_like_hash
 from jlabd.spec import InstanceSpec
 
@@ -85,14 +85,16 @@ class SecretKeeper:
 def _read_key(path: Path) -> bytes:
     """Return the key at `path`. Raises SecretsError if others may know it, OSError if it cannot be read."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:  # noqa: PTH123  (a descriptor, not a path)
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
             raise SecretsError(
                 f"the key {path} is not a private file of the daemon's own account: "
                 "remove it, and a new one is made (everybody has to log in again)"
             )
-        key = file.read(KEY_BYTES + 1)
+        key = read_all(descriptor, KEY_BYTES + 1)
+    finally:
+        os.close(descriptor)
     if len(key) != KEY_BYTES:
         raise SecretsError(f"the key {path} is damaged: remove it, and a new one is made")
     return key
