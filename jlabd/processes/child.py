@@ -182,15 +182,19 @@ def _restore_priority(_plan: Plan) -> None:
     """Give back the precedence that the daemon may have for itself: a protected lab would starve the others."""
     if os.getpriority(os.PRIO_PROCESS, 0) < 0:
         os.setpriority(os.PRIO_PROCESS, 0, 0)
-    adjustment = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
-    if int(os.read(adjustment, 16)) < 0:
-        os.write(adjustment, b"0")
-    os.close(adjustment)
+    with contextlib.suppress(PermissionError):  # a daemon that switched users itself, which nobody protects
+        adjustment = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
+        if int(os.read(adjustment, 16)) < 0:
+            os.write(adjustment, b"0")
+        os.close(adjustment)
 
 
 def _set_limits(plan: Plan) -> None:
     if plan.open_files is not None:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (plan.open_files, plan.open_files))
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (plan.open_files, plan.open_files))
+        except ValueError as error:  # Python's word for “you may not”
+            raise OSError(errno.EPERM, str(error)) from error
     if plan.realtime_limit is not None:
         # Refused when the daemon runs below a lower one, as a lab of another daemon: the environment mark remains.
         with contextlib.suppress(OSError, ValueError):

@@ -67,7 +67,8 @@ class Hunter:
             self._hunts.remove(hunt)
 
     async def _run(self) -> None:
-        self._newly_buried()
+        if self._reaper is not None:
+            self._reaper.buried.clear()
         while hunts := [hunt for hunt in self._hunts if not hunt.done.done()]:
             try:
                 snapshot = await take_snapshot_gently()
@@ -88,7 +89,7 @@ class Hunter:
     def _newly_buried(self) -> list[tuple[int, int]]:
         if self._reaper is None:
             return []
-        self._reaper.reap()
+        self._reaper.bury_dead()
         buried = list(self._reaper.buried)
         self._reaper.buried.clear()
         return buried

@@ -46,15 +46,23 @@ class Reaper:
             self._timer.cancel()
 
     def reap(self) -> None:
-        """Bury every dead child that nobody waits for."""
-        graced: dict[int, float] = {}
-        for pid in procfs.children():
-            if not claims.is_claimed(pid):
-                self._look_at(pid, graced)
-        self._graced = graced
+        """Bury every dead child that nobody waits for; what cannot be looked at now is looked at again later."""
+        later = True
+        try:
+            later = self.bury_dead()
+        except OSError as error:
+            log.warning("Cannot look at orphans; trying again.", error=str(error))
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_later(GRACE_S, self.reap) if graced else None
+        self._timer = self._loop.call_later(GRACE_S, self.reap) if later else None
+
+    def bury_dead(self) -> bool:
+        """Do as `reap` does; return whether some of the dead were given grace. Raises OSError."""
+        graced: dict[int, float] = {}
+        for pid in self.strays():
+            self._look_at(pid, graced)
+        self._graced = graced
+        return bool(graced)
 
     def _look_at(self, pid: int, graced: dict[int, float]) -> None:
         stat = procfs.stat(pid)
@@ -73,7 +81,7 @@ class Reaper:
             _bury(pid)
 
     def strays(self) -> list[int]:
-        """Return our children that we did not start: living orphans."""
+        """Return our children that nobody claimed, dead or alive: orphans. Raises OSError."""
         return [pid for pid in procfs.children() if not claims.is_claimed(pid)]
 
 

@@ -124,7 +124,9 @@ def _pipe() -> tuple[FileIO, FileIO]:
     return FileIO(reader, "r"), FileIO(writer, "w")
 
 
-def _plan(launch: Launch, report: int, output: int, listen: int | None, notify: int | None, cgroup: int | None) -> Plan:
+def _plan(
+    launch: Launch, *, report: int, output: int, listen: int | None, notify: int | None, cgroup: int | None
+) -> Plan:
     env = dict(launch.env)
     if listen is not None:
         env |= {"LISTEN_FDS": "1", "LISTEN_FDNAMES": "http"}

@@ -1,0 +1,123 @@
+"""What the tests of processes share: both keepers of trees, accounts, and children to be started."""
+
+import dataclasses
+import os
+import pwd
+import shutil
+import sys
+import tempfile
+import uuid
+from pathlib import Path
+
+import pytest
+from rig.processes import with_argument
+
+from jlabd.core.launch import Account, Launch
+from jlabd.processes.accounts import lookup
+from jlabd.processes.choice import choose_trees
+from jlabd.processes.marked_trees import MarkedTrees
+from jlabd.processes.spawn import spawn
+
+CHILDREN = Path(__file__).resolve().parents[2] / "children"
+EVERYBODYS_PYTHON = "/usr/bin/python3"
+
+
+@pytest.fixture
+def runtime_dir():
+    """A short folder of the test's own, which everybody may enter."""
+    folder = tempfile.mkdtemp(prefix="jl", dir="/tmp")
+    os.chmod(folder, 0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(params=[pytest.param("cgroup", marks=pytest.mark.root), "marks"])
+async def keeper(request, runtime_dir):
+    """A keeper of process trees, of each kind."""
+    keeper = choose_trees(runtime_dir) if request.param == "cgroup" else MarkedTrees(runtime_dir)
+    if keeper.kind != request.param:
+        keeper.close()
+        pytest.skip("NO CGROUP V2 that can be written here")
+    yield keeper
+    keeper.close()
+
+
+@pytest.fixture
+async def marked(runtime_dir):
+    """The keeper that works by marks."""
+    keeper = MarkedTrees(runtime_dir)
+    yield keeper
+    keeper.close()
+
+
+@pytest.fixture
+async def nobody():
+    """The account of user nobody; root's tests only."""
+    return await lookup("nobody", None)
+
+
+@dataclasses.dataclass
+class Starter:
+    """Starts children and remembers what to look for afterwards."""
+
+    folder: Path
+    needle: str
+    """Is an argument of all that is started."""
+    started: list = dataclasses.field(default_factory=list)
+
+    @property
+    def log(self):
+        return self.folder / "child.log"
+
+    def written(self):
+        return self.log.read_bytes().decode() if self.log.exists() else ""
+
+    def launch(self, script, *words, account=None, mark="", **more):
+        python = EVERYBODYS_PYTHON if account else sys.executable
+        if not (self.folder / script).exists():  # an earlier child may be reading it
+            shutil.copy(CHILDREN / script, self.folder)
+        env = {"PATH": os.defpath, **more.pop("env", {})}
+        argv = (python, str(self.folder / script), *words, self.needle)
+        plain = Launch(argv=argv, env=env, cwd=str(self.folder), account=account, umask=0o077, mark=mark)
+        return dataclasses.replace(plain, **more)
+
+    async def spawn(self, launch, **descriptors):
+        output = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            process = await spawn(launch, listen_fd=descriptors.pop("listen_fd", None), output_fd=output, **descriptors)
+        finally:
+            os.close(output)
+        self.started.append(process)
+        return process
+
+    async def start(self, keeper, name, script, *words, account: Account | None = None):
+        enrolment = keeper.prepare(name, account.uid if account else None)
+        launch = self.launch(script, *words, account=account, mark=enrolment.mark)
+        process = await self.spawn(launch, cgroup_fd=enrolment.cgroup_fd)
+        keeper.enrol(name, account.uid if account else None, process.identity)
+        return process
+
+    def living(self):
+        return with_argument(self.needle)
+
+    def clean_up(self):
+        for process in self.started:
+            process.close()
+        for pid in self.living():
+            os.kill(pid, 9)
+
+
+@pytest.fixture
+def starter(runtime_dir):
+    """Starts children whose log is in `runtime_dir`; none of them outlives the test."""
+    folder = Path(runtime_dir) / "children"
+    folder.mkdir(mode=0o755)
+    starter = Starter(folder, f"needle-{uuid.uuid4().hex}")
+    yield starter
+    starter.clean_up()
+
+
+@pytest.fixture
+def me():
+    """The test's own account entry."""
+    return pwd.getpwuid(os.geteuid())

@@ -1,0 +1,280 @@
+"""Whole trees end, whatever they do, with cgroups and without."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from rig.waiting import until
+
+from jlabd.processes import procfs
+from jlabd.processes.exits import wait_exit
+from jlabd.processes.marked_trees import MarkedTrees
+from jlabd.processes.marks import is_ours, mark_of, realtime_limit
+
+HOSTILE = {
+    "setsid": (["new_session.py"], 2),
+    "double fork": (["double_fork.py", "stay"], 2),
+    "double fork, leader gone": (["double_fork.py"], 1),
+    "double fork with an empty environment": (["double_fork.py", "clean", "stay"], 2),
+    "double fork with an empty environment, leader gone": (["double_fork.py", "clean"], 1),
+    "ignores SIGTERM": (["ignores_term.py"], 1),
+    "nohup in a terminal": (["nohup.py"], 3),
+    "forks all the time": (["multiplies.py"], 10),
+    "stops itself": (["stops_itself.py"], 1),
+    "main thread ended": (["headless.py"], 1),
+}
+
+
+async def settled(starter, at_least):
+    """Wait until that many processes of the test run."""
+    async with asyncio.timeout(20):
+        while len(starter.living()) < at_least:
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+async def test_nothing_survives_a_kill(keeper, starter, kind):
+    """After a kill no process of the instance is left, whatever it did."""
+    script, many = HOSTILE[kind]
+    process = await starter.start(keeper, "a", *script)
+    await settled(starter, many)
+    assert not keeper.is_empty("a")
+    async with asyncio.timeout(15):
+        await keeper.kill("a")
+    assert starter.living() == []
+    assert keeper.is_empty("a")
+    assert keeper.pids("a") == []
+    await wait_exit(process)
+
+
+@pytest.mark.parametrize("kind", ["ignores SIGTERM", "setsid", "forks all the time"])
+async def test_asking_first_changes_nothing(keeper, starter, kind):
+    """Children that answer the polite signal by staying, or by forking, are killed all the same."""
+    script, many = HOSTILE[kind]
+    process = await starter.start(keeper, "a", *script)
+    await settled(starter, many)
+    process.signal(signal.SIGTERM)
+    await asyncio.sleep(0.2)
+    await keeper.kill("a")
+    assert starter.living() == []
+
+
+async def test_a_process_that_is_never_the_same_is_caught(keeper, starter):
+    """A program that forks and ends faster than anybody can look is caught."""
+    process = await starter.start(keeper, "a", "runs_away.py")
+    await wait_exit(process)
+    await asyncio.sleep(0.1)
+    async with asyncio.timeout(15):
+        await keeper.kill("a")
+    for _ in range(50):
+        assert starter.living() == []
+
+
+async def test_kill_before_anything_was_started_is_quick(keeper):
+    """Killing an instance of which nothing runs, or that is unknown, ends at once."""
+    keeper.prepare("a", None)
+    async with asyncio.timeout(2):
+        await keeper.kill("a")
+        await keeper.kill("never-prepared")
+
+
+async def test_many_kills_at_a_time(keeper, starter):
+    """Ten instances, each killed twice at the same time, end together."""
+    names = [f"i{number}" for number in range(10)]
+    for name in names:
+        await starter.start(keeper, name, "new_session.py")
+    await settled(starter, 20)
+    async with asyncio.timeout(15):
+        await asyncio.gather(*(keeper.kill(name) for name in names + names))
+    assert starter.living() == []
+
+
+async def test_neighbours_live(keeper, starter):
+    """Killing one instance touches no process of another one, of the same user too."""
+    await starter.start(keeper, "a", "new_session.py")
+    neighbour = await starter.start(keeper, "b", "new_session.py")
+    await settled(starter, 4)
+    of_b = keeper.pids("b")
+    await keeper.kill("a")
+    assert keeper.is_empty("a")
+    assert keeper.pids("b") == of_b == sorted(starter.living())
+    assert len(of_b) == 2
+    assert neighbour.pid in of_b
+    await keeper.kill("b")
+
+
+async def test_names_like_files_of_the_kernel(keeper, starter):
+    """An instance may be called like a file of the cgroup file system."""
+    await starter.start(keeper, "cgroup.procs", "new_session.py")
+    await settled(starter, 2)
+    await keeper.kill("cgroup.procs")
+    assert starter.living() == []
+
+
+async def test_usage_counts_the_whole_tree(keeper, starter):
+    """Processor time and memory are those of all processes."""
+    enrolment = keeper.prepare("a", None)
+    busy = "import os, time\nos.fork()\nx = bytearray(30 << 20)\nwhile True: pass"
+    launch = starter.launch("tells.py", mark=enrolment.mark, argv=(sys.executable, "-c", busy, starter.needle))
+    await starter.spawn(launch, cgroup_fd=enrolment.cgroup_fd)
+    await settled(starter, 2)
+    await asyncio.sleep(1)
+    used = keeper.usage("a")
+    assert used.memory_bytes > 60 << 20
+    assert used.cpu_seconds > 0.3
+    await keeper.kill("a")
+    assert keeper.usage("a").memory_bytes == 0
+
+
+async def test_descriptors_stay_constant(keeper, starter):
+    """Two hundred starts and kills leave no descriptor and no zombie behind."""
+
+    async def cycle():
+        process = await starter.start(keeper, "a", "new_session.py")
+        waiter = asyncio.create_task(wait_exit(process))
+        await keeper.kill("a")
+        assert (await waiter).signal == signal.SIGKILL
+
+    await cycle()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(200):
+        await cycle()
+    assert len(os.listdir("/proc/self/fd")) == before
+    await asyncio.sleep(0.05)
+    assert [pid for pid in procfs.children() if "new_session" in str(procfs.stat(pid))] == []
+    assert starter.living() == []
+
+
+@pytest.mark.root
+async def test_other_users_are_killed_too(keeper, starter, nobody):
+    """An instance of another user ends whole, with what hid from its marks."""
+    await starter.start(keeper, "a", "double_fork.py", "clean", "stay", account=nobody)
+    await settled(starter, 2)
+    await keeper.kill("a")
+    assert starter.living() == []
+
+
+@pytest.mark.root
+async def test_who_drops_every_mark_is_found_as_an_orphan(keeper, starter, nobody):
+    """A process without any mark, in no known session and without a parent, is recognised by its user."""
+    await starter.start(keeper, "a", "hides.py", account=nobody)
+    await settled(starter, 2)
+    await keeper.kill("a")
+    assert starter.living() == []
+
+
+@pytest.mark.root
+async def test_a_copied_mark_kills_nobody_elses_process(marked, starter, nobody):
+    """Another user who puts an instance's marks on his own process can neither have it killed nor delay the kill."""
+    await starter.start(marked, "a", "new_session.py", account=nobody)
+    mark = mark_of(marked._runtime_dir, "a")
+    stranger = subprocess.Popen(
+        [
+            "/usr/bin/python3",
+            "-c",
+            f"import resource, time; resource.setrlimit(15, ({realtime_limit(mark)},) * 2); time.sleep(99)",
+        ],
+        env={"JLABD_MARK": mark},
+        user=1,
+    )
+    await settled(starter, 2)
+    until(lambda: procfs.realtime_limit(stranger.pid) == realtime_limit(mark))
+    async with asyncio.timeout(5):
+        await marked.kill("a")
+    assert stranger.poll() is None
+    stranger.kill()
+    stranger.wait()
+
+
+@pytest.mark.root
+async def test_what_sudo_starts_belongs_to_the_instance(marked, starter, nobody):
+    """A process that became root by way of the instance carries the limit and ends with it."""
+    enrolment = marked.prepare("a", nobody.uid)
+    launch = starter.launch("new_session.py", mark=enrolment.mark)  # as root, like the child of sudo
+    await starter.spawn(launch)
+    await settled(starter, 2)
+    await marked.kill("a")
+    assert starter.living() == []
+
+
+async def test_without_the_limit_the_environment_still_tells(marked, starter):
+    """A lab that lowered the limit, as audio programs do, is found by the mark in its environment."""
+    lower = "import os, resource, time\nresource.setrlimit(resource.RLIMIT_RTTIME, (1000, 1000))\n"
+    enrolment = marked.prepare("a", None)
+    code = f"{lower}os.setsid() if os.fork() == 0 and os.fork() == 0 else None\ntime.sleep(1000)"
+    launch = starter.launch("tells.py", mark=enrolment.mark, argv=(sys.executable, "-c", code, starter.needle))
+    await starter.spawn(launch)
+    await settled(starter, 3)
+    await marked.kill("a")
+    assert starter.living() == []
+
+
+async def test_a_new_daemon_finds_what_an_old_one_left(runtime_dir, starter):
+    """The marks are the same in each life of the daemon, so that a new one can end the instances of an old one."""
+    old = MarkedTrees(runtime_dir)
+    await starter.start(old, "a", "double_fork.py", "clean", "stay")
+    await settled(starter, 2)
+    old.close()
+    new = MarkedTrees(runtime_dir)
+    assert new.pids("a") == sorted(starter.living())
+    await new.kill("a")
+    assert starter.living() == []
+    new.close()
+
+
+async def test_two_daemons_do_not_meet(keeper, starter, tmp_path):
+    """An instance of the same name that another daemon runs is left alone."""
+    await starter.start(keeper, "a", "new_session.py")
+    await settled(starter, 2)
+    other = type(keeper)(str(tmp_path), "/nowhere") if keeper.kind == "cgroup" else MarkedTrees(str(tmp_path))
+    assert other.is_empty("a")
+    await other.kill("a")
+    assert len(starter.living()) == 2
+    other.close()
+    await keeper.kill("a")
+
+
+async def test_the_reaper_leaves_other_peoples_children_alone(marked):
+    """A child that a library started and waits for later is not buried behind its back."""
+    child = subprocess.Popen([sys.executable, "-c", "raise SystemExit(7)"])
+    until(lambda: procfs.stat(child.pid).gone)
+    await asyncio.sleep(0.1)
+    assert child.wait() == 7
+
+
+async def test_orphans_are_buried(marked, starter):
+    """An orphan that ends by itself leaves no zombie."""
+    code = (
+        "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0: time.sleep(0.1)\n    os._exit(0)"
+    )
+    enrolment = marked.prepare("a", None)
+    launch = starter.launch("tells.py", mark=enrolment.mark, argv=(sys.executable, "-c", code, starter.needle))
+    process = await starter.spawn(launch)
+    assert (await wait_exit(process)).clean
+    async with asyncio.timeout(5):
+        while any(is_ours(procfs.realtime_limit(pid)) for pid in marked._reaper.strays()):
+            await asyncio.sleep(0.01)
+
+
+async def test_looking_fails_loudly(marked, starter, monkeypatch):
+    """Without descriptors nothing is called empty: the kill goes on when some are free again."""
+    await starter.start(marked, "a", "new_session.py")
+    await settled(starter, 2)
+    real_open, started = os.open, time.monotonic()
+
+    def short_of_descriptors(*args, **kwargs):
+        if time.monotonic() - started < 0.6:
+            raise OSError(24, "Too many open files")
+        return real_open(*args, **kwargs)
+
+    monkeypatch.setattr(procfs.os, "open", short_of_descriptors)
+    with pytest.raises(OSError, match="Too many"):
+        marked.is_empty("a")
+    await marked.kill("a")
+    monkeypatch.undo()
+    assert time.monotonic() - started > 0.6
+    assert starter.living() == []
