@@ -44,7 +44,7 @@ class FolderError(Exception):
 
 
 def ensure_folder(path: Path, mode: int, group: int = -1) -> None:
-    """Make `path` (and what is missing above it) a folder that only the daemon's user can change.
+    """Make `path`, and what is missing above it, a folder that only the daemon can change.
 
     `mode` is set on the folder itself; `group` is a gid, -1 leaves it. Raises FolderError.
     """

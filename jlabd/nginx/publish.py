@@ -26,7 +26,7 @@ class CommandResult(Protocol):
 
     @property
     def status(self) -> int:
-        """Exit status; 127 when there is no such program."""
+        """Exit status; 127 when there is no such program, or it could not be started."""
 
     @property
     def output(self) -> str:
@@ -55,10 +55,16 @@ class Outcome:
     """The generation that is in force; None before the first."""
     error: str
     """Why it is not `ok`, in a sentence, with nginx's own words."""
+    refused: bool = False
+    """The configuration itself could not be put in place. Not so where there is no nginx, or none that runs."""
 
 
 class PublishError(Exception):
-    """A step failed; the message is a sentence."""
+    """A step failed; the message is a sentence. `refused`: because of the configuration or of what it needs."""
+
+    def __init__(self, message: str, *, refused: bool) -> None:
+        super().__init__(message)
+        self.refused = refused
 
 
 class Publisher:
@@ -102,7 +108,9 @@ class Publisher:
             return await self._attempt(folder, configuration), False
         except RenderError as error:
             return _failed(folder, str(error)), False
-        except (PublishError, UnsafeFolderError) as error:
+        except PublishError as error:
+            return _failed(folder, str(error), refused=error.refused), True
+        except UnsafeFolderError as error:
             return _failed(folder, str(error)), True
         except OSError as error:
             return _failed(folder, f"{error.filename or folder.root}: {error.strerror or error}."), True
@@ -130,13 +138,18 @@ class Publisher:
         """Let nginx test what `live` points to, with all of its own configuration. Raises PublishError."""
         result = await self._run(nginx.test_command, COMMAND_TIMEOUT_S)
         if problem := _problem(nginx.test_command, result):
-            raise PublishError(f"nginx does not accept the configuration, so nothing was changed: {problem}")
+            raise PublishError(
+                f"nginx does not accept the configuration, so nothing was changed: {problem}",
+                refused=result.status != _NOT_FOUND,
+            )
 
     async def _reload(self, nginx: NginxSpec) -> None:
         """Tell nginx. Raises PublishError; the configuration stays in place then, it is tested."""
         result = await self._run(nginx.reload_command, COMMAND_TIMEOUT_S)
         if problem := _problem(nginx.reload_command, result):
-            raise PublishError(f"nginx could not be told to load its configuration (is it running?): {problem}")
+            raise PublishError(
+                f"nginx could not be told to load its configuration (is it running?): {problem}", refused=False
+            )
 
 
 def _difference(old: Mapping[str, str], new: Mapping[str, str]) -> str:
@@ -150,7 +163,9 @@ def _difference(old: Mapping[str, str], new: Mapping[str, str]) -> str:
 def _prepare(folder: Generations, nginx: NginxSpec) -> bool:
     """Make the folder; return whether jlabd.conf had to be written. Raises PublishError, UnsafeFolderError, OSError."""
     if not folder.root.parent.is_dir():
-        raise PublishError(f"There is no folder {folder.root.parent}: install nginx, or set nginx.enabled = false.")
+        raise PublishError(
+            f"There is no folder {folder.root.parent}: install nginx, or set nginx.enabled = false.", refused=False
+        )
     return folder.prepare(entry(nginx))
 
 
@@ -167,8 +182,8 @@ async def _candidate(folder: Generations, links: Links, files: Mapping[str, str]
     return await folder.write(files)
 
 
-def _failed(folder: Generations, error: str) -> Outcome:
-    return Outcome(ok=False, changed=False, generation=folder.links().live, error=error)
+def _failed(folder: Generations, error: str, *, refused: bool = True) -> Outcome:
+    return Outcome(ok=False, changed=False, generation=folder.links().live, error=error, refused=refused)
 
 
 def _problem(argv: Sequence[str], result: CommandResult) -> str:
@@ -177,7 +192,8 @@ def _problem(argv: Sequence[str], result: CommandResult) -> str:
     if result.timed_out:
         return f"`{command}` did not end within {COMMAND_TIMEOUT_S:.0f} s."
     if result.status == _NOT_FOUND:
-        return f"there is no program {argv[0]}; install nginx, or set nginx.enabled = false."
+        said = result.output.strip() or f"There is no program {argv[0]}."
+        return f"{said} Install nginx, or set nginx.enabled = false."
     if result.status != 0:
         return f"`{command}` says: {result.output.strip()[-_WORDS:] or f'nothing (exit status {result.status})'}"
     return ""

@@ -1,5 +1,6 @@
 """Supervision of small real programs: who is started again when, and how quickly things are noticed."""
 
+import json
 import os
 import signal
 import subprocess
@@ -13,16 +14,7 @@ from rig.daemon import PROGRAMS
 from rig.processes import is_alive, open_descriptors
 from rig.unix_http import get
 from rig.waiting import until
-
-CHILD = Path(__file__).parent.parent / "children/web.py"
-
-
-def web(name, *words, **keys):
-    """Return the TOML of a small web server."""
-    command = [sys.executable, str(CHILD), *words]
-    keys.setdefault("restart", '{ initial = "200ms" }')
-    lines = [f"{key} = {value}" for key, value in keys.items()]
-    return "\n".join([f"[instance.{name}]", f"command = {command!r}", "root_dir = '{folder}/home'", *lines, ""])
+from rig.web import CHILD, web
 
 
 def test_crash_is_noticed_and_mended(jlabd):
@@ -142,8 +134,8 @@ def test_program_that_binds_by_itself(jlabd, wanted):
             "socketserver.UnixStreamServer(sys.argv[1], H).serve_forever()"
         )
         program = [sys.executable, "-c", code, "{socket}"]
-    config = f"[instance.a]\ncommand = {program!r}\nroot_dir = '{{folder}}/home'\n"
-    daemon = jlabd(config.replace("\\n", "\\\\n") if "\\\\n" in config else config).start()
+    config = f"[instance.a]\ncommand = {json.dumps(program)}\nroot_dir = '{{folder}}/home'\n"
+    daemon = jlabd(config).start()
     daemon.wait_for("a", "ready")
     assert get(daemon.folder / "run/sockets/a.sock", "/")[0] == 200
 
