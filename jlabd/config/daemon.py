@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from jlabd.config import words
-from jlabd.config.listen import excess, parsed_nginx_listen
+from jlabd.config.listen import bytes_too_long, excess, parsed_nginx_listen
 from jlabd.config.model import DaemonTable, NginxTable
 from jlabd.config.problems import Key
 from jlabd.config.sources import Raw
@@ -25,7 +25,7 @@ def build_daemon(raw: Raw) -> tuple[DaemonSpec, str, list[Finding]]:
     if spec.status_listen == UnixListen(spec.control_socket):
         findings.append((("status_listen",), "is the control socket's own path, write another one"))
     if extra := max(excess(spec.control_socket), excess(f"{spec.sockets_dir}/x.sock")):
-        findings.append((("runtime_dir",), f"is {extra} bytes too long for unix sockets in it, write a shorter path"))
+        findings.append((("runtime_dir",), f"is {bytes_too_long(extra)} for unix sockets in it, write a shorter path"))
         # Reported once, here; else each instance would say it again.
         spec = replace(spec, runtime_dir=DaemonSpec().runtime_dir)
     return spec, table.include, _below(("daemon",), findings)

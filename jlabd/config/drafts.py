@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jlabd.config.problems import Key, Problem
-from jlabd.config.sources import Raw, Source
+from jlabd.config.sources import Raw, Source, depth
 
 _RIVALS = (("password_hash", "password_hash_file"), ("command", "config_files"))
 """Keys of which an instance's own choice puts the other of the defaults out of force."""
@@ -39,24 +39,9 @@ class Draft:
 
     def problem(self, key: Key, message: str) -> Problem:
         """Return a problem with `key`, placed where its value was given."""
-        own, inherited = (_depth(layer.values, key) for layer in (self.own, self.defaults))
-        layer, depth = (self.defaults, inherited) if inherited > own else (self.own, own)
-        # Numbers of items that the file does not have come from a single text that stands for a list.
-        names = (part for n, part in enumerate(key) if n < depth or isinstance(part, str))
-        return layer.source.problem((*layer.at, *names), message)
-
-
-def _depth(values: Any, key: Key) -> int:
-    """Return how many parts of `key` exist in `values`."""
-    for n, part in enumerate(key):
-        match values:
-            case dict() if part in values:
-                values = values[part]
-            case list() if isinstance(part, int) and part < len(values):
-                values = values[part]
-            case _:
-                return n
-    return len(key)
+        inherited = depth(self.defaults.values, key) > depth(self.own.values, key)
+        layer = self.defaults if inherited else self.own
+        return layer.source.problem((*layer.at, *key), message)
 
 
 def inherit(defaults: Raw, own: Raw) -> Raw:

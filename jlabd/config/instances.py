@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from jlabd.config.drafts import Draft
-from jlabd.config.listen import excess
+from jlabd.config.listen import bytes_too_long, excess
 from jlabd.config.model import InstanceTable
 from jlabd.config.problems import Problem
 from jlabd.config.validate import Finding, validate
@@ -18,6 +18,7 @@ from jlabd.spec import (
     Limits,
     Listen,
     LogSpec,
+    NginxSpec,
     ProbeSpec,
     RestartPolicy,
     RouteSpec,
@@ -37,7 +38,7 @@ class Identity:
     name: str
 
 
-def build(draft: Draft, daemon: DaemonSpec, who: Identity) -> tuple[InstanceSpec, list[Problem]]:
+def build(draft: Draft, daemon: DaemonSpec, nginx: NginxSpec, who: Identity) -> tuple[InstanceSpec, list[Problem]]:
     """Return the spec of `draft` without what is wrong with it, and what is."""
     table, findings = validate(InstanceTable, draft.values)
     wrong = {key[0] for key, _ in findings if key}
@@ -45,7 +46,7 @@ def build(draft: Draft, daemon: DaemonSpec, who: Identity) -> tuple[InstanceSpec
         findings += _about_user(table, who)
     findings += _contradictions(table)
     findings += _about_paths(draft.name, table, daemon)
-    spec = _spec(draft.name, table, daemon)
+    spec = _spec(draft.name, table, daemon, nginx)
     return spec, [draft.problem(key, message) for key, message in findings]
 
 
@@ -75,7 +76,7 @@ def _about_paths(name: str, table: InstanceTable, daemon: DaemonSpec) -> Iterato
         yield (
             (),
             (
-                f"the paths of its unix sockets would be too long by {extra} bytes; "
+                f"the paths of its unix sockets would be {bytes_too_long(extra)}; "
                 "use a daemon.runtime_dir or a name that much shorter"
             ),
         )
@@ -85,7 +86,13 @@ def _socket(daemon: DaemonSpec, name: str) -> str:
     return f"{daemon.sockets_dir}/{name}.sock"
 
 
-def _spec(name: str, table: InstanceTable, daemon: DaemonSpec) -> InstanceSpec:
+def _hostnames(table: InstanceTable, nginx: NginxSpec) -> tuple[str, ...]:
+    """Return the names under which an instance is reached; without nginx the machine's own lead there too."""
+    shared = () if table.server_name and nginx.enabled else nginx.server_names
+    return (table.server_name, *shared) if table.server_name else shared
+
+
+def _spec(name: str, table: InstanceTable, daemon: DaemonSpec, nginx: NginxSpec) -> InstanceSpec:
     listen: Listen = table.listen or UnixListen(_socket(daemon, name))
     return InstanceSpec(
         name=name,
@@ -102,6 +109,7 @@ def _spec(name: str, table: InstanceTable, daemon: DaemonSpec) -> InstanceSpec:
         token_file=table.token_file,
         server_name=table.server_name,
         base_url=table.base_url or ("/" if table.server_name else f"/{name}/"),
+        hostnames=_hostnames(table, nginx),
         autostart=table.autostart,
         on_demand=table.on_demand,
         env=table.env,

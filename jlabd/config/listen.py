@@ -89,10 +89,15 @@ def _address(ipv6: str | None, host: str | None, value: object) -> str | None:
 def _socket_path(value: str) -> str:
     found = path(value)
     if extra := excess(found):
-        raise ValueError(f"{shown(value)} is {extra} bytes too long for a unix socket, write a shorter path")
+        raise ValueError(f"{shown(value)} is {bytes_too_long(extra)} for a unix socket, write a shorter path")
     return found
 
 
 def excess(socket_path: str) -> int:
     """Return by how many bytes `socket_path` is too long for a unix socket; 0 is fine."""
     return max(0, len(socket_path.encode()) - SOCKET_PATH_MAX)
+
+
+def bytes_too_long(extra: int) -> str:
+    """Return `extra` in words."""
+    return f"{extra} byte{'s' if extra > 1 else ''} too long"

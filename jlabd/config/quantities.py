@@ -15,14 +15,14 @@ from typing import TypeGuard
 from jlabd.config.problems import shown
 
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_TIME_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|min|m|h|d)\s*")
+_TIME_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?) *(ms|s|min|m|h|d) *")
 _TIME = re.compile(rf"(?:{_TIME_PART.pattern})+")
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _LONGEST_S = 365 * 86400.0
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(?:([KMGT])(?:iB)?)?", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) *(?:([KMGT])(?:iB)?)?", re.IGNORECASE)
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _LARGEST = 2**50
-_PERCENT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%")
+_PERCENT = re.compile(r"([0-9]+(?:\.[0-9]+)?) *%")
 _UMASK = re.compile(r"[0-7]{3,4}")
 _USELESS_SIGNALS = {"STOP", "CONT", "CHLD", "TSTP", "TTIN", "TTOU", "URG", "WINCH"}
 
@@ -68,9 +68,9 @@ def _seconds(value: object) -> float | None:
 
 
 def positive_seconds(value: object) -> float:
-    """Return a time in seconds, longer than 0."""
+    """Return a time in seconds, at least a millisecond."""
     amount = seconds(value)
-    if amount == 0:
+    if amount < _UNITS_S["ms"]:
         raise ValueError(f'{shown(value)} is too short, write a time above 0, like "30s"')
     return amount
 

@@ -24,7 +24,7 @@ from jlabd.config.templates import expand, sample
 from jlabd.config.together import Built, Ports, shared_places, shared_ports
 from jlabd.config.validate import unknown_key, validate
 from jlabd.config.words import instance_name
-from jlabd.spec import Configuration, DaemonSpec
+from jlabd.spec import Configuration, DaemonSpec, NginxSpec
 
 _MAIN_TABLES = ["daemon", "nginx", "defaults", "instance", "template"]
 _INCLUDED_TABLES = ["instance", "template"]
@@ -92,7 +92,7 @@ class _Reading:
         findings = [*findings, *nginx_findings, *between(daemon, nginx, ports)]
         self.problems += [main.problem(key, message) for key, message in findings]
         sources = [main, *self._included(main, include)]
-        instances = self._instances(sources, self._defaults(main), daemon)
+        instances = self._instances(sources, self._defaults(main), daemon, nginx)
         self.problems += shared_ports(instances, ports)
         if nginx.enabled:
             self.problems += shared_places(instances, nginx)
@@ -142,7 +142,7 @@ class _Reading:
         """Note top-level keys that do not belong into `source`, or are no tables."""
         for key, value in source.tables.items():
             if key in _MAIN_TABLES and key not in known:
-                message = "does not belong into an included file, which may have [instance.*] and [template.*] only"
+                message = "does not belong into an included file, which has [instance.*] and [template.*] only"
             elif key not in known:
                 message = unknown_key(key, known)
             elif not isinstance(value, dict):
@@ -161,11 +161,11 @@ class _Reading:
         wrong = {key[0] for key, _ in findings}
         return Layer(main, ("defaults",), {key: value for key, value in raw.items() if key not in wrong})
 
-    def _instances(self, sources: list[Source], defaults: Layer, daemon: DaemonSpec) -> list[Built]:
+    def _instances(self, sources: list[Source], defaults: Layer, daemon: DaemonSpec, nginx: NginxSpec) -> list[Built]:
         who = Identity(self.uid, own_name(self.uid))
         built = []
         for draft in self._drafts(sources, defaults):
-            spec, problems = build(draft, daemon, who)
+            spec, problems = build(draft, daemon, nginx, who)
             self.problems += problems
             built.append((draft, spec))
         return built

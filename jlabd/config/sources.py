@@ -39,7 +39,23 @@ class Source:
 
     def problem(self, key: Key, message: str) -> Problem:
         """Return a problem with `key` of this file."""
-        return Problem(self.file, self.line(key), dotted(key), message)
+        # Numbers of items that the file does not have come from a single text that stands for a list.
+        there = depth(self.tables, key)
+        written = tuple(part for n, part in enumerate(key) if n < there or isinstance(part, str))
+        return Problem(self.file, self.line(written), dotted(written), message)
+
+
+def depth(values: Any, key: Key) -> int:
+    """Return how many parts of `key` exist in `values`."""
+    for n, part in enumerate(key):
+        match values:
+            case dict() if part in values:
+                values = values[part]
+            case list() if isinstance(part, int) and part < len(values):
+                values = values[part]
+            case _:
+                return n
+    return len(key)
 
 
 def read_source(path: Path, *, uid: int, included: bool) -> Source:
@@ -58,11 +74,13 @@ def read_source(path: Path, *, uid: int, included: bool) -> Source:
 def _read(path: Path, *, uid: int, included: bool) -> bytes:
     # Not blocking: a FIFO in the folder must not stop the daemon.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-    with open(descriptor, "rb") as file:  # noqa: PTH123  (a descriptor, not a path)
-        status = os.fstat(file.fileno())
-        if wrong := _distrust(status, uid=uid, included=included):
+    try:
+        if wrong := _distrust(os.fstat(descriptor), uid=uid, included=included):
             raise _unusable(path, wrong)
-        return file.read(_LARGEST)
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(_LARGEST)
+    finally:
+        os.close(descriptor)
 
 
 def _distrust(status: os.stat_result, *, uid: int, included: bool) -> str | None:

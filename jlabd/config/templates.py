@@ -40,7 +40,8 @@ def expand(own: Layer, defaults: Layer, accounts: Accounts) -> Expansion:
     whole = Draft("", values, own, defaults)
     selectors = {key: own.values[key] for key in _SELECTORS if key in own.values}
     table, findings = validate(TemplateTable, {**filled(values, _SAMPLE), **selectors})
-    findings += placeholders(values)
+    unfilled = placeholders(values)
+    findings = unfilled + [finding for finding in findings if finding[0] not in dict(unfilled)]
     if "user" in raw:
         findings.append((("user",), "does not belong into a template, each instance runs as its own user"))
     if not findings:
@@ -110,11 +111,12 @@ def sample(values: Raw) -> Raw:
 
 def placeholders(values: Raw) -> list[Finding]:
     """Return a finding for each placeholder that nothing fills in."""
+    of_command = {"command", "args"} if "command" in values else set()
     return [
         (key, _unknown_placeholder(key, found[1]))
         for key, text in strings(values)
         for found in _PLACEHOLDER.finditer(text)
-        if found[1] not in (_IN_COMMAND if key[0] == "command" else _FILLED)
+        if found[1] not in (_IN_COMMAND if key[0] in of_command else _FILLED)
     ]
 
 

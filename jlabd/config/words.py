@@ -23,11 +23,9 @@ _NUMBERS_AND_DOTS = re.compile(r"[0-9.]+")
 _BASE_URL = re.compile(r"/(?:[A-Za-z0-9_.~@-]+/)*")
 _ACCOUNT = re.compile(r"[^\s:/\x00-\x1f\x7f]{1,255}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_NOT_IN_NGINX = re.compile(r"[\"'\\;{}$:*?\[\]]")
-_ARGON2 = re.compile(
-    r"argon2:\$argon2(?:id|i|d)(?:\$v=[0-9]+)?\$m=[0-9]+,t=[0-9]+,p=[0-9]+\$[A-Za-z0-9+/]+\$[A-Za-z0-9+/]+"
-)
-_DIGEST = re.compile(r"([a-z0-9_]+):([^:\s]*):([0-9a-f]+)")
+_FOR_NGINX = re.compile(r"(?:/[\w .@+~,=-]+)+")
+_ARGON2 = re.compile(r"argon2:\$argon2(?:id|i|d)\$v=[0-9]+\$m=[0-9]+,t=[0-9]+,p=[0-9]+\$[A-Za-z0-9+/]+\$[A-Za-z0-9+/]+")
+_DIGEST = re.compile(r"([a-z0-9_]+):([^:\s]+):([0-9a-f]+)")
 _OURS = {
     **dict.fromkeys(("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"), "jlabd hands the listening socket over with it"),
     MARK_VARIABLE: "jlabd finds the processes of an instance by it",
@@ -130,8 +128,11 @@ def secret_file(value: object) -> str:
 def nginx_path(value: object) -> str:
     """Return an absolute path that may be written into nginx's configuration."""
     found = path(value)
-    if wrong := _NOT_IN_NGINX.search(found):
-        raise ValueError(f"{shown(value)} holds {wrong[0]!r}, which means something to nginx; use a folder without it")
+    if not _FOR_NGINX.fullmatch(found) or {".", ".."} & set(found.split("/")):
+        raise ValueError(
+            f"{shown(value)} cannot be written into nginx's configuration, "
+            "use a folder of letters, digits, spaces and _ . @ + ~ , = - without . and .. as names"
+        )
     return found
 
 
