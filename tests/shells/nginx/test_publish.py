@@ -1,0 +1,422 @@
+"""Publishing: tested by the real nginx, swapped in one step, never half done, never forgotten."""
+
+import asyncio
+import errno
+import os
+import stat
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rig.waiting import until
+
+from jlabd.nginx.generations import Generations
+from jlabd.nginx.publish import Publisher
+from tests.shells.nginx.servers import Result, configured, instance
+
+LAB = "lab.example.com"
+
+
+@pytest.fixture
+def publisher(unprivileged):
+    """A publisher for the nginx that needs no root; `server` is either."""
+    return Publisher(unprivileged.run)
+
+
+async def running(server, publisher, *instances):
+    """Publish, start nginx, publish again, and forget the calls."""
+    await publisher.publish(configured(server.spec(), *instances))
+    await server.start()
+    first = server.workers()
+    outcome = await publisher.publish(configured(server.spec(), *instances))
+    assert outcome.ok
+    assert not publisher.needs_retry
+    if outcome.changed:
+        await asyncio.to_thread(until, lambda: server.workers().isdisjoint(first), 20, "the reload to be done")
+    server.run.calls.clear()
+    return outcome.generation
+
+
+def tree(folder):
+    """Return every path below a folder with its content, and where links lead."""
+    paths = sorted(Path(folder).rglob("*"))
+    return {str(p): os.readlink(p) if p.is_symlink() else p.read_bytes() if p.is_file() else None for p in paths}
+
+
+async def status(server, http, host, path):
+    """Return the status of a GET."""
+    async with http.get(f"http://127.0.0.1:{server.port}{path}", headers={"Host": host}) as answer:
+        return answer.status
+
+
+async def eventually(server, http, wanted, *where):
+    """Wait until nginx's new workers answer `wanted`: a reload takes a moment."""
+    async with asyncio.timeout(20):
+        while await status(server, http, *where) != wanted:  # noqa: ASYNC110  (another program, without an event)
+            await asyncio.sleep(0.02)
+
+
+async def test_a_new_instance_is_reached_after_a_publish(server, labs, http):
+    """A publish tests and reloads, and the running nginx serves the new instance; one old generation is kept."""
+    publisher = Publisher(server.run)
+    alice, bob = await labs.start("alice"), await labs.start("bob")
+    await running(server, publisher, alice)
+    assert await status(server, http, LAB, "/bob/") == 404
+    outcome = await publisher.publish(configured(server.spec(), alice, bob))
+    assert (outcome.ok, outcome.changed, outcome.generation, outcome.error) == (True, True, 2, "")
+    assert server.run.calls == ["-t", "reload"]
+    await eventually(server, http, 200, LAB, "/bob/")
+    assert sorted(os.listdir(server.config_dir / "generations")) == ["1", "2"]
+    await publisher.publish(configured(server.spec(), bob))
+    assert sorted(os.listdir(server.config_dir / "generations")) == ["2", "3"]
+    await eventually(server, http, 404, LAB, "/alice/")
+
+
+async def test_equal_content_runs_nothing(server, labs):
+    """What is in force already is neither tested nor loaded again, also by a daemon that has just started."""
+    alice = await labs.start("alice")
+    generation = await running(server, Publisher(server.run), alice)
+    workers, before = server.workers(), tree(server.config_dir)
+    for publisher in (Publisher(server.run), Publisher(server.run)):
+        outcome = await publisher.publish(configured(server.spec(), alice))
+        assert (outcome.ok, outcome.changed, outcome.generation) == (True, False, generation)
+    assert server.run.calls == []
+    assert server.workers() == workers
+    assert tree(server.config_dir) == before
+
+
+async def test_a_refused_candidate_changes_nothing(server, labs, http):
+    """nginx says no: the disk is as before, nothing is loaded, the old serves on, and nginx's words are given."""
+    publisher = Publisher(server.run)
+    alice = await labs.start("alice")
+    await running(server, publisher, alice)
+    workers, before = server.workers(), tree(server.config_dir)
+    wanted = configured(server.spec(tls_certificate="/nowhere.crt", tls_certificate_key="/nowhere.key"), alice)
+    outcome = await publisher.publish(wanted)
+    assert (outcome.ok, outcome.changed, outcome.generation) == (False, False, 1)
+    assert "nginx does not accept the configuration, so nothing was changed" in outcome.error
+    assert "/nowhere.crt" in outcome.error
+    assert "[emerg]" in outcome.error
+    assert publisher.needs_retry
+    assert server.run.calls == ["-t"]
+    assert tree(server.config_dir) == before
+    assert server.workers() == workers
+    assert await status(server, http, LAB, "/alice/") == 200
+    back = await publisher.publish(configured(server.spec(), alice))
+    assert (back.ok, back.changed, publisher.needs_retry) == (True, False, False)
+
+
+async def test_the_first_candidate_refused_leaves_an_empty_place(server):
+    """Before the first good generation, a refused one leaves an include that nginx accepts."""
+    publisher = Publisher(server.run)
+    wanted = configured(server.spec(tls_certificate="/nowhere.crt", tls_certificate_key="/x"), instance("alice"))
+    outcome = await publisher.publish(wanted)
+    assert (outcome.ok, outcome.generation) == (False, None)
+    assert sorted(os.listdir(server.config_dir)) == ["generations", "jlabd.conf"]
+    assert os.listdir(server.config_dir / "generations") == []
+    assert (await server.run([*server.command, "-t"], 20)).status == 0
+
+
+async def test_a_refusal_that_is_not_our_fault_passes(unprivileged, publisher):
+    """When the administrator's own part is broken the error quotes it; once it is mended the same publish succeeds."""
+    alice = configured(unprivileged.spec(), instance("alice"))
+    await running(unprivileged, publisher, instance("bob"))
+    unprivileged.write_main(after="no_such_directive on;")
+    outcome = await publisher.publish(alice)
+    assert "no_such_directive" in outcome.error
+    unprivileged.write_main()
+    outcome = await publisher.publish(alice)
+    assert (outcome.ok, outcome.changed) == (True, True)
+
+
+async def test_a_failed_reload_is_not_forgotten(unprivileged, publisher):
+    """nginx does not run: the generation is tested and in place; the same publish tries again, also after a restart."""
+    wanted = configured(unprivileged.spec(), instance("alice"))
+    outcome = await publisher.publish(wanted)
+    assert not outcome.ok
+    assert "is it running?" in outcome.error
+    assert publisher.needs_retry
+    assert (unprivileged.config_dir / "live").readlink() == Path("generations/1")
+    await unprivileged.start()
+    for again in (publisher, Publisher(unprivileged.run)):
+        unprivileged.run.calls.clear()
+        outcome = await again.publish(wanted)
+        assert outcome.ok
+        assert not again.needs_retry
+        assert outcome.generation == 1
+        assert unprivileged.run.calls == (["-t", "reload"] if again is publisher else [])
+
+
+async def test_a_missing_nginx_is_said_clearly(unprivileged, publisher):
+    """Without the program the sentence says the fix, and nothing stays behind that nginx would read later untested."""
+    wanted = configured(unprivileged.spec(test_command=("/nowhere/nginx", "-t")), instance("alice"))
+    outcome = await publisher.publish(wanted)
+    assert "There is no program /nowhere/nginx. Install nginx, or set nginx.enabled = false." in outcome.error
+    assert publisher.needs_retry
+    assert not (unprivileged.config_dir / "live").is_symlink()
+
+
+async def test_a_machine_without_nginx_folders_is_said_clearly(unprivileged, publisher):
+    """The parent of config_dir is nginx's: it is not made, but asked for; with nothing to publish it is not missed."""
+    nginx = unprivileged.spec(config_dir=str(unprivileged.folder / "etc/nginx/jlabd.d"))
+    outcome = await publisher.publish(configured(nginx, instance("alice")))
+    assert "There is no folder" in outcome.error
+    assert (await publisher.publish(configured(nginx))).ok
+    assert not (unprivileged.folder / "etc").exists()
+
+
+async def test_nothing_to_publish_still_gives_the_file_to_include(unprivileged, publisher):
+    """nginx.conf may include jlabd.conf before there is an instance; and the last instance may go again."""
+    outcome = await publisher.publish(configured(unprivileged.spec()))
+    assert (outcome.ok, outcome.changed, outcome.generation) == (True, False, None)
+    assert unprivileged.run.calls == []
+    await running(unprivileged, publisher, instance("alice"))
+    outcome = await publisher.publish(configured(unprivileged.spec()))
+    assert (outcome.ok, outcome.changed) == (True, True)
+    assert os.listdir(unprivileged.config_dir / "live/") == []
+
+
+async def test_a_hostile_value_reaches_no_disk(unprivileged, publisher):
+    """What render refuses is an error without a retry, and not a byte is written."""
+    bad = instance("alice", base_url="/a/; } http { /")
+    outcome = await publisher.publish(configured(unprivileged.spec(), bad))
+    assert "Instance alice: base_url" in outcome.error
+    assert not publisher.needs_retry
+    assert not unprivileged.config_dir.exists()
+
+
+async def test_everybody_may_read_and_only_the_owner_write(unprivileged, publisher):
+    """Files are 0644 and folders 0755 whatever the umask: there is no secret in them."""
+    old = os.umask(0o077)
+    try:
+        await publisher.publish(configured(unprivileged.spec(), instance("alice")))
+    finally:
+        os.umask(old)
+    for path in unprivileged.config_dir.rglob("*"):
+        if not path.is_symlink():
+            assert stat.S_IMODE(path.stat().st_mode) == (0o755 if path.is_dir() else 0o644)
+    assert stat.S_IMODE(unprivileged.config_dir.stat().st_mode) == 0o755
+
+
+@pytest.mark.parametrize("how", ["symlink", "group", "others", "file"])
+async def test_an_unsafe_folder_is_refused(unprivileged, publisher, how):
+    """A folder that others can write, or that leads elsewhere, is not used and not changed."""
+    elsewhere = unprivileged.folder / "elsewhere"
+    elsewhere.mkdir()
+    if how == "symlink":
+        unprivileged.config_dir.symlink_to(elsewhere)
+    elif how == "file":
+        unprivileged.config_dir.write_text("mine")
+    else:
+        unprivileged.config_dir.mkdir()
+        unprivileged.config_dir.chmod(0o775 if how == "group" else 0o757)
+    outcome = await publisher.publish(configured(unprivileged.spec(), instance("alice")))
+    assert not outcome.ok
+    assert ("written by others" if how in {"group", "others"} else "not a folder") in outcome.error
+    assert os.listdir(elsewhere) == []
+    assert unprivileged.run.calls == []
+
+
+@pytest.mark.root
+async def test_a_folder_of_another_user_is_refused(unprivileged, publisher):
+    """Its owner could change what nginx reads as root."""
+    unprivileged.config_dir.mkdir(mode=0o755)
+    os.chown(unprivileged.config_dir, 12345, 12345)
+    outcome = await publisher.publish(configured(unprivileged.spec(), instance("alice")))
+    assert "written by others" in outcome.error
+
+
+FAULTS = ["mkdir", "open", "fsync", "symlink_to", "rename", "fchmod"]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_full_disk_at_any_step_leaves_the_old_in_force(unprivileged, labs, http, monkeypatch, fault):
+    """Whichever call fails, and however late, `live` stays whole, nginx accepts it, no candidate is left behind."""
+    publisher = Publisher(unprivileged.run)
+    alice = await labs.start("alice")
+    await running(unprivileged, publisher, alice)
+    wanted = configured(unprivileged.spec(), alice, instance("bob"))
+    at = 0
+    while True:
+        at += 1
+        with monkeypatch.context() as patch:
+            calls = _failing_at(patch, fault, at)
+            outcome = await publisher.publish(wanted)
+        if len(calls) < at:
+            break
+        assert not outcome.ok
+        assert "No space left on device" in outcome.error
+        assert publisher.needs_retry
+        live = (unprivileged.config_dir / "live/").resolve(strict=True)
+        assert (live / "locations/alice.conf").exists()
+        assert (await unprivileged.run([*unprivileged.command, "-t"], 20)).status == 0
+        assert len(os.listdir(unprivileged.config_dir / "generations")) <= 2
+        await publisher.publish(configured(unprivileged.spec(), alice))
+    assert at > 1
+    assert outcome.ok
+    await eventually(unprivileged, http, 200, LAB, "/alice/")
+
+
+def _failing_at(patch, fault, at):
+    """Let the `at`-th call of `fault` fail as on a full disk; return the list of its calls."""
+    owner = os if fault in {"fsync", "fchmod"} else Path
+    real, calls = getattr(owner, fault), []
+
+    def failing(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == at:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(args[0]))
+        return real(*args, **kwargs)
+
+    patch.setattr(owner, fault, failing)
+    return calls
+
+
+@pytest.mark.parametrize("moment", ["-t", "reload"])
+async def test_killed_between_two_steps_the_next_publish_sets_it_right(unprivileged, publisher, moment):
+    """A daemon that dies while nginx tests or is told leaves no state that its successor takes for done."""
+    await running(unprivileged, publisher, instance("alice"))
+
+    class Killed(BaseException):
+        """Not even `finally` runs after a SIGKILL."""
+
+    async def dying(argv, timeout_s):
+        if argv[-1] == moment:
+            raise Killed
+        return Result(0, "")
+
+    wanted = configured(unprivileged.spec(), instance("alice"), instance("bob"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Generations, "_put_back", lambda self, back: None)
+        patch.setattr(Generations, "drop", lambda self, number: None)
+        with pytest.raises(Killed):
+            await Publisher(dying)._judged(wanted)
+    assert (unprivileged.config_dir / "live").readlink() == Path("generations/2")
+    for again in (wanted, configured(unprivileged.spec(), instance("alice"))):
+        unprivileged.run.calls.clear()
+        outcome = await Publisher(unprivileged.run).publish(again)
+        assert outcome.ok
+        assert outcome.changed
+        assert unprivileged.run.calls == ["-t", "reload"]
+    assert len(os.listdir(unprivileged.config_dir / "generations")) <= 2
+
+
+async def test_cancelled_while_nginx_tests_it_is_put_back(unprivileged, publisher):
+    """The end of the event loop in the middle of a test leaves the old generation in force."""
+    await running(unprivileged, publisher, instance("alice"))
+    before = tree(unprivileged.config_dir)
+    testing = asyncio.Event()
+
+    async def hanging(argv, timeout_s):
+        testing.set()
+        await asyncio.Event().wait()
+
+    wanted = configured(unprivileged.spec(), instance("bob"))
+    task = asyncio.create_task(Publisher(hanging)._judged(wanted))
+    await asyncio.wait_for(testing.wait(), 10)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert tree(unprivileged.config_dir) == before
+
+
+async def test_a_caller_that_is_cancelled_does_not_stop_the_attempt(unprivileged, publisher):
+    """The publish goes on to its end, and the next caller gets what is true."""
+    await running(unprivileged, publisher)
+    task = asyncio.create_task(publisher.publish(configured(unprivileged.spec(), instance("alice"))))
+    await asyncio.to_thread(until, lambda: unprivileged.run.calls, 10, "the test to be asked for")
+    task.cancel()
+    outcome = await publisher.publish(configured(unprivileged.spec(), instance("alice")))
+    assert (outcome.ok, outcome.changed) == (True, False)
+    assert unprivileged.run.calls == ["-t", "reload"]
+
+
+async def test_what_is_asked_for_meanwhile_becomes_one(unprivileged, publisher):
+    """Many publishes during one: they follow as a single one, with the last configuration; two never run at once."""
+    at_once = []
+
+    async def slow(argv, timeout_s):
+        at_once.append(argv)
+        await asyncio.sleep(0.05)
+        at_once.pop()
+        assert not at_once
+        return await unprivileged.run(argv, timeout_s)
+
+    await running(unprivileged, publisher)
+    publisher = Publisher(slow)
+    wanted = [configured(unprivileged.spec(), instance(f"lab{n}")) for n in range(10)]
+    first = asyncio.create_task(publisher.publish(wanted[0]))
+    await asyncio.to_thread(until, lambda: at_once, 10, "the first to run")
+    outcomes = await asyncio.gather(*(publisher.publish(each) for each in wanted[1:]))
+    assert (await first).generation + 1 == outcomes[0].generation
+    assert set(outcomes) == {outcomes[0]}
+    assert unprivileged.run.calls == ["-t", "reload"] * 2
+    assert os.listdir(unprivileged.config_dir / "live/locations") == ["lab9.conf"]
+
+
+async def test_edits_by_hand_are_set_right(unprivileged, publisher):
+    """The folder is jlabd's: a snippet or jlabd.conf that somebody changed or removed is written again, and loaded."""
+    await running(unprivileged, publisher, instance("alice"))
+    wanted = configured(unprivileged.spec(), instance("alice"))
+    snippet = unprivileged.config_dir / "live/locations/alice.conf"
+    before = snippet.read_text()
+    for harm in (
+        lambda: snippet.write_bytes(b"\xff\xfe"),
+        snippet.unlink,
+        lambda: (snippet.parent / "more.conf").write_text(""),
+        (unprivileged.config_dir / "jlabd.conf").unlink,
+        (unprivileged.config_dir / "live").unlink,
+    ):
+        harm()
+        outcome = await publisher.publish(wanted)
+        assert (outcome.ok, outcome.changed) == (True, True)
+        assert snippet.read_text() == before
+        assert os.listdir(snippet.parent) == ["alice.conf"]
+
+
+async def test_the_preview_shows_the_difference_and_does_nothing(unprivileged, publisher):
+    """A unified diff of live and candidate, before there is anything, and later; empty when nothing changes."""
+    alice = instance("alice")
+    assert "+++ new/locations/alice.conf" in publisher.preview(configured(unprivileged.spec(), alice))
+    assert not unprivileged.config_dir.exists()
+    await running(unprivileged, publisher, alice)
+    before = tree(unprivileged.config_dir)
+    assert publisher.preview(configured(unprivileged.spec(), alice)) == ""
+    changed = replace(alice, route=replace(alice.route, client_max_body_size=5))
+    diff = publisher.preview(configured(unprivileged.spec(), changed))
+    assert "-    client_max_body_size 104857600;\n+    client_max_body_size 5;\n" in diff
+    assert "main.conf" not in diff
+    assert tree(unprivileged.config_dir) == before
+
+
+@pytest.mark.parametrize("own_hosts", [False, True])
+async def test_three_hundred_instances_are_published_quickly(server, own_hosts, record_property):
+    """300 instances, by path and by host: written, tested and loaded within seconds, the daemon awake all the while."""
+    publisher = Publisher(server.run)
+    names = {f"lab{n}": {"server_name": f"lab{n}.example.com"} if own_hosts else {} for n in range(300)}
+    await running(server, publisher, instance("first"))
+    longest = asyncio.create_task(_longest_pause())
+    begun = time.perf_counter()
+    outcome = await publisher.publish(configured(server.spec(), *(instance(n, **more) for n, more in names.items())))
+    took = time.perf_counter() - begun
+    longest.cancel()
+    pause = await longest
+    record_property("seconds", took)
+    record_property("longest_pause", pause)
+    print(f"300 instances: {took:.2f} s, longest pause {pause:.3f} s")
+    assert outcome.ok, outcome.error
+    assert took < 15
+    assert pause < 1
+
+
+async def _longest_pause():
+    """Return, when cancelled, for how long the event loop did nothing else at most."""
+    longest = 0.0
+    try:
+        while True:
+            begun = time.perf_counter()
+            await asyncio.sleep(0)
+            longest = max(longest, time.perf_counter() - begun)
+    except asyncio.CancelledError:
+        return longest
