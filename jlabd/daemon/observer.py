@@ -6,11 +6,15 @@ import asyncio
 import time
 from dataclasses import dataclass, replace
 
-from jlabd.core.state import Actual
+import structlog
+
+from jlabd.core.state import AT_REST, Actual
 from jlabd.daemon.driver import Driver
 from jlabd.daemon.hands import RealHands
 from jlabd.jupyter.activity import Activity, ActivityError, activity
 from jlabd.status.view import NOTHING_OBSERVED, Observation
+
+log = structlog.get_logger()
 
 LOOKED_AT_S = 15.0
 """Somebody who asked for the status so recently is probably still looking."""
@@ -18,6 +22,8 @@ PAUSE_S = 3.0
 """Between two rounds while somebody looks."""
 UNWATCHED_PAUSE_S = 60.0
 ACTIVITY_TIMEOUT_S = 5.0
+AT_A_TIME = 8
+"""Labs that are asked at the same time: one that hangs does not hold up the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +50,25 @@ class Observer:
         """Return what was last seen of `name`, and remember that somebody looks."""
         self._looked_at = time.monotonic()
         self._somebody_looks.set()
-        if self._driver.entry(name).instance.actual in {Actual.STOPPED, Actual.BACKOFF, Actual.FAILED, Actual.IDLE}:
+        if self._driver.entry(name).instance.actual in AT_REST:
             return NOTHING_OBSERVED
         return self._seen.get(name, NOTHING_OBSERVED)
 
     async def observe(self) -> None:
         """Look at all instances again and again."""
         while True:
-            for name in tuple(self._driver):
-                await self._observe_one(name)
+            await self._look_at_all()
             self._seen = {name: seen for name, seen in self._seen.items() if name in self._driver}
             await self._pause()
+
+    async def _look_at_all(self) -> None:
+        few = asyncio.Semaphore(AT_A_TIME)
+
+        async def look_at(name: str) -> None:
+            async with few:
+                await self._observe_one(name)
+
+        await asyncio.gather(*(look_at(name) for name in tuple(self._driver)))
 
     async def _pause(self) -> None:
         if time.monotonic() - self._looked_at < LOOKED_AT_S:
@@ -69,13 +83,19 @@ class Observer:
     async def _observe_one(self, name: str) -> None:
         if name not in self._driver:
             return
-        entry = self._driver.entry(name)
-        seen = self._seen.get(name, NOTHING_OBSERVED)
-        if entry.instance.pid is None:
+        instance = self._driver.entry(name).instance
+        if instance.pid is None:
             self._seen.pop(name, None)
+            self._samples.pop(name, None)
             return
-        seen = self._with_usage(name, entry.instance.incarnation, seen)
-        if entry.instance.actual is Actual.READY and not entry.spec.command:
+        sample = self._samples.get(name)
+        same_life = sample is not None and sample.incarnation == instance.incarnation
+        seen = self._seen.get(name, NOTHING_OBSERVED) if same_life else NOTHING_OBSERVED
+        try:
+            seen = self._with_usage(name, instance.incarnation, seen)
+        except OSError as error:
+            log.debug("What an instance uses could not be read.", instance=name, error=str(error))
+        if instance.actual is Actual.READY:
             seen = _with_activity(seen, await self._activity(name))
         self._seen[name] = seen
 
