@@ -3,60 +3,82 @@
 from __future__ import annotations
 
 import stat
+import tomllib
 from collections.abc import Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
 import tomlkit
+import tomlkit.items
 from tomlkit.exceptions import TOMLKitError
 
 from jlabd.config.problems import ConfigError, Problem, dotted
 from jlabd.config.read import check
-from jlabd.config.sources import parse_source
+from jlabd.config.sources import Source, parse_source
 from jlabd.files import write_atomically
+
+Document = MutableMapping[str, Any]
 
 
 def set_value(path: Path, table: tuple[str, ...], key: str, value: Any, *, main: Path | None = None) -> None:
-    """Write `key = value` into `table` of the file at `path`, which is made if it is not there.
+    """Write `key = value` into `table`, which is made if need be, of the file at `path`.
 
-    `main` is the main file if `path` is one that it includes. Raises ConfigError if the file cannot be used or would
+    `main` is the main file if `path` is one that it includes; both are judged then. Raises ConfigError if the file cannot be used or would
     have a problem afterwards, and OSError; the file is then as it was.
     """
 
-    def change(document: tomlkit.TOMLDocument) -> None:
+    def change(document: Document) -> None:
         _table(path, document, table)[key] = value
 
     edit(path, change, main=main)
 
 
-def edit(path: Path, change: Callable[[tomlkit.TOMLDocument], None], *, main: Path | None = None) -> None:
+def edit(path: Path, change: Callable[[Document], None], *, main: Path | None = None) -> None:
     """Let `change` change the document in the file at `path`; see `set_value` for the rest."""
     target = path.resolve(strict=True)
     status = target.stat()
-    source = parse_source(path, target.read_bytes())
-    try:
-        document = tomlkit.parse(source.text)
-        change(document)
-        data = tomlkit.dumps(document).encode()
-    except TOMLKitError as error:
-        raise _refused(path, f"cannot be changed by a program: {error}; change it in an editor") from None
-    about = {str(path), str(main or path), str(target)}
-    if problems := [p for p in check(main or path, texts={target: data}) if p.file in about]:
+    data = _changed(parse_source(path, target.read_bytes()), change).encode()
+    judged = {target, (main or path).resolve()}
+    # A mistake in some other included file is no reason to refuse.
+    if problems := [p for p in check(main or path, texts={target: data}) if Path(p.file).resolve() in judged]:
         raise ConfigError(problems)
     write_atomically(target, data, stat.S_IMODE(status.st_mode), (status.st_uid, status.st_gid))
 
 
-def _table(path: Path, document: tomlkit.TOMLDocument, table: tuple[str, ...]) -> MutableMapping[str, Any]:
+def _changed(source: Source, change: Callable[[Document], None]) -> str:
+    """Return the text of `source` after `change`. Raises ConfigError."""
+    expected: Document = tomllib.loads(source.text)
+    change(expected)
+    try:
+        document = tomlkit.parse(source.text)
+        change(document)
+        text = tomlkit.dumps(document)
+        # Tables in unusual notation do not always come out as they were meant.
+        if tomllib.loads(text) == expected:
+            return text
+    except (TOMLKitError, tomllib.TOMLDecodeError):
+        pass  # what the library cannot do well it sometimes says itself
+    raise _refused(Path(source.file), "is written in a way that a program cannot change; change it in an editor")
+
+
+def _table(path: Path, document: Document, table: tuple[str, ...]) -> Document:
     """Return `table` of `document`, made if it is not there. Raises ConfigError if a value is in the way."""
-    found: MutableMapping[str, Any] = document
+    found = document
     for depth, name in enumerate(table, 1):
         if name not in found:
-            found[name] = tomlkit.table(is_super_table=depth < len(table))
+            found[name] = _new_table(found, is_super_table=depth < len(table))
         below = found[name]
         if not isinstance(below, MutableMapping):
             raise _refused(path, f"{dotted(table[:depth])} is not a table")
         found = below
     return found
+
+
+def _new_table(parent: Document, *, is_super_table: bool) -> Document:
+    if type(parent) is dict:
+        return {}
+    inline = isinstance(parent, tomlkit.items.InlineTable)
+    return tomlkit.inline_table() if inline else tomlkit.table(is_super_table)
 
 
 def _refused(path: Path, message: str) -> ConfigError:

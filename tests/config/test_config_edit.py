@@ -87,12 +87,12 @@ def test_a_table_in_an_empty_file(files):
 def test_nothing_wrong_is_written(files, table, key, value):
     """What would make a problem is refused with it, secrets apart, and the file stays as it was."""
     files.write_main(TEXT)
-    before = files.main.stat()
+    before = files.main.stat().st_mtime_ns, files.main.stat().st_ino
     with pytest.raises(ConfigError) as told:
         set_value(files.main, table, key, value)
     assert "hunter2" not in str(told.value)
     assert files.main.read_text() == TEXT
-    assert files.main.stat() == before
+    assert (files.main.stat().st_mtime_ns, files.main.stat().st_ino) == before
     assert [path.name for path in files.folder.iterdir()] == ["jlabd.toml"]
 
 
@@ -104,6 +104,43 @@ def test_broken_files_are_not_touched(files, text):
     with pytest.raises(ConfigError):
         set_value(path, ("instance", "a"), "autostart", value=False)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "notation",
+    [
+        "[instance]\na = { umask = '0077' }\n",
+        "instance = { a = { umask = '0077' } }\n",
+        "[instance.a.log]\nkeep = 1\n[instance.a]\numask = '0077'\n[nginx]\n[instance.b]\n",
+        "[instance]\n[instance.'a']\n\"umask\" = '0077'",
+        "[instance.a]\r\numask = '0077'\r\n# end\r\n",
+    ],
+)
+@pytest.mark.parametrize("table", [("instance", "a"), ("instance", "new"), ("instance", "a", "stop")])
+def test_every_notation(files, notation, table):
+    """However the tables are written, the value comes where it belongs and nothing else changes."""
+    files.write("jlabd.toml", f"daemon.include = ''\ndefaults = {{ user = '{ME}', allow_root = true }}\n{notation}")
+    expected = tomllib.loads(files.main.read_text())
+    key, value = ("timeout", 5) if table[-1] == "stop" else ("umask", "0022")
+    set_value(files.main, table, key, value)
+    for name in table[:-1]:
+        expected = expected.setdefault(name, {})
+    changed = tomllib.loads(files.main.read_text())
+    for name in table:
+        changed = changed[name]
+    assert changed == expected.get(table[-1], {}) | {key: value}
+
+
+def test_a_notation_that_is_too_unusual(files):
+    """What the library for editing would write wrongly is refused, not written."""
+    text = f"defaults.user = '{ME}'\ndefaults.allow_root = true\ndaemon.include = ''\ninstance.a.umask = '0077'\n"
+    text += "instance.a.autostart = true\n"
+    files.write("jlabd.toml", text)
+    with pytest.raises(ConfigError, match="change it in an editor"):
+        set_value(files.main, ("instance", "new"), "umask", "0077")
+    assert files.main.read_text() == text
+    set_value(files.main, ("instance", "a"), "umask", "0022")
+    assert files.main.read_text() == text.replace("'0077'", '"0022"')
 
 
 def test_missing_file(files):
