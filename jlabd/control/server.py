@@ -186,8 +186,9 @@ class _Guests:
 
     def turn_out(self) -> None:
         """End all connections, read or not."""
-        for _, _, transport in self._guests:
-            transport.abort()
+        for _, connection, transport in self._guests:
+            if connection.fileno() != -1:
+                transport.abort()
 
 
 def _turn_away(connection: socket.socket) -> None:
