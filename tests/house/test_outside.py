@@ -25,8 +25,8 @@ def _foreign(path, text):
         if _exists(f"/{first}{rest if first == 'root' else ''}"):
             yield match.group()
     for match in CLIMBING.finditer(text):
-        target = (path.parent / match.group()).resolve()
-        if target.exists() and not target.is_relative_to(TOP):
+        targets = [(start / match.group()).resolve() for start in (path.parent, TOP)]
+        if any(target.exists() and not target.is_relative_to(TOP) for target in targets):
             yield match.group()
 
 
