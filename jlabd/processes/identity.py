@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 from jlabd.processes import procfs
 
@@ -23,7 +22,7 @@ class Identity:
 @cache
 def boot_id() -> str:
     """Return the name of the machine's present life."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return procfs.read("/proc/sys/kernel/random/boot_id").decode().strip()
 
 
 def read(pid: int) -> Identity | None:

@@ -181,11 +181,13 @@ def _fork(plan: Plan, writer: FileIO) -> Process:
     try:
         writer.close()  # makes room for the pidfd when descriptors are short
         return _handle(pid)
-    except OSError as error:
+    except BaseException as error:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         claims.drop(pid)
-        raise refused_by_system(error) from error
+        if isinstance(error, OSError):
+            raise refused_by_system(error) from error
+        raise
 
 
 def _handle(pid: int) -> Process:

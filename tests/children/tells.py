@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sys
+from pathlib import Path
 
 descriptors = {}
 for number in os.listdir("/proc/self/fd"):
@@ -11,7 +12,7 @@ for number in os.listdir("/proc/self/fd"):
         descriptors[number] = os.readlink(f"/proc/self/fd/{number}")
     except FileNotFoundError:  # the one that listed the folder
         continue
-status = open("/proc/self/status").read()
+status = Path("/proc/self/status").read_text()
 umask = os.umask(0o777)
 told = {
     "descriptors": descriptors,
@@ -25,7 +26,7 @@ told = {
     "pid": os.getpid(),
     "sid": os.getsid(0),
     "nice": os.getpriority(os.PRIO_PROCESS, 0),
-    "oom": int(open("/proc/self/oom_score_adj").read()),
+    "oom": int(Path("/proc/self/oom_score_adj").read_text()),
     "argv": sys.argv[1:],
 }
 os.write(1, json.dumps(told).encode())

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import pytest
-from rig.waiting import until
+from rig.waiting import eventually, until
 
 from jlabd.core.launch import Account, Launch
 from jlabd.processes import claims, identity, procfs
@@ -37,11 +37,19 @@ async def refusal(starter, launch, **descriptors):
     before = set(os.listdir("/proc/self/fd"))
     with pytest.raises(SpawnError) as caught:
         await starter.spawn(launch, **descriptors)
-    async with asyncio.timeout(5):
-        while any(claims.is_claimed(pid) for pid in procfs.children()):
-            await asyncio.sleep(0.01)
+    await eventually(lambda: not any(claims.is_claimed(pid) for pid in procfs.children()))
     assert set(os.listdir("/proc/self/fd")) == before
     return caught.value
+
+
+async def outcome_of(start):
+    """Return whether a start succeeded; see the process to its end."""
+    try:
+        process = await start
+    except SpawnError:
+        return "refused"
+    assert (await wait_exit(process)).clean
+    return "started"
 
 
 async def test_only_its_own_descriptors_are_open(starter):
@@ -145,7 +153,8 @@ from jlabd.core.launch import Launch
 from jlabd.processes.spawn import spawn
 from jlabd.processes.exits import wait_exit
 async def main():
-    await wait_exit(await spawn(Launch((sys.executable, {str(starter.folder)!r} + "/tells.py"), {{}}, "", None, 0), listen_fd=None, output_fd=1))
+    launch = Launch((sys.executable, {str(starter.folder)!r} + "/tells.py"), {{}}, "", None, 0)
+    await wait_exit(await spawn(launch, listen_fd=None, output_fd=1))
 asyncio.run(main())
 """
     starter.launch("tells.py")
@@ -199,9 +208,9 @@ from jlabd.core.launch import Account, Launch
 from jlabd.processes.spawn import SpawnError, spawn
 async def main():
     account = Account("nobody", {nobody.uid}, {nobody.gid}, ({nobody.gid},), "/", "/bin/sh")
-    await spawn(Launch(("/bin/sleep", "5"), {{}}, "/", account, 0), listen_fd=None, output_fd=2)
     try:
-        await spawn(Launch(("/bin/true",), {{}}, "/", account, 0), listen_fd=None, output_fd=1)
+        for _ in range(2):  # the second is one too many, the first may be
+            await spawn(Launch(("/bin/sleep", "5"), {{}}, "/", account, 0), listen_fd=None, output_fd=2)
     except SpawnError as error:
         print(error.permanent, error.reason)
 asyncio.run(main())
@@ -265,8 +274,9 @@ from jlabd.core.launch import Account, Launch
 from jlabd.processes.spawn import SpawnError, spawn
 if os.geteuid() == 0: os.setgid(65534); os.setuid(65534)
 async def main():
+    launch = Launch(("/bin/true",), {}, "/", Account("daemon", 1, 1, (1,), "/", "/bin/sh"), 0)
     try:
-        await spawn(Launch(("/bin/true",), {}, "/", Account("daemon", 1, 1, (1,), "/", "/bin/sh"), 0), listen_fd=None, output_fd=1)
+        await spawn(launch, listen_fd=None, output_fd=1)
     except SpawnError as error:
         print(error.permanent, error.reason)
 asyncio.run(main())
@@ -312,12 +322,8 @@ async def test_no_descriptors_left(starter):
         assert not caught.value.permanent
         for free in range(1, 5):  # enough for some steps of a start and not for others
             os.close(hoard.pop())
-            try:
-                process = await spawn(launch, listen_fd=None, output_fd=output)
-            except SpawnError as error:
-                assert free < 4, error.reason
-            else:
-                assert (await wait_exit(process)).clean
+            outcome = await outcome_of(spawn(launch, listen_fd=None, output_fd=output))
+            assert outcome in (("started", "refused") if free < 4 else ("started",))
     finally:
         for descriptor in hoard:
             os.close(descriptor)
@@ -343,9 +349,7 @@ async def test_a_child_that_hangs_does_not_hold_up_the_loop(starter, monkeypatch
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    async with asyncio.timeout(5):
-        while procfs.stat(hanging) is not None:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: procfs.stat(hanging) is None)
     assert len(os.listdir("/proc/self/fd")) == before
     assert not claims.is_claimed(hanging)
 
@@ -484,7 +488,8 @@ async def test_somebody_elses_child_ends(starter):
     async with asyncio.timeout(2):
         ended = await task
     assert (ended.code, ended.clean) == (None, False)
-    assert "unknown" in ended.describe()
+    is_ours = ended.signal is not None  # it is, if an earlier test made this process the parent of orphans
+    assert ended.describe() == "was killed by signal 9 (SIGKILL)" if is_ours else "unknown" in ended.describe()
 
 
 def test_account_is_a_plain_value():

@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from rig.waiting import until
+from rig.waiting import eventually, until
 
 from jlabd.processes import procfs
 from jlabd.processes.exits import wait_exit
@@ -31,9 +31,18 @@ HOSTILE = {
 
 async def settled(starter, at_least):
     """Wait until that many processes of the test run."""
-    async with asyncio.timeout(20):
-        while len(starter.living()) < at_least:
-            await asyncio.sleep(0.02)
+    await eventually(lambda: len(starter.living()) >= at_least, 20)
+
+
+def copycat(mark):
+    """Start a process of a stranger's that carries both marks of an instance."""
+    code = f"import resource, time; resource.setrlimit(15, ({realtime_limit(mark)},) * 2); time.sleep(99)"
+    return subprocess.Popen(["/usr/bin/python3", "-c", code], env={"JLABD_MARK": mark}, user=1)
+
+
+def library_child():
+    """Start a child as libraries do."""
+    return subprocess.Popen([sys.executable, "-c", "raise SystemExit(7)"])
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
@@ -172,15 +181,7 @@ async def test_a_copied_mark_kills_nobody_elses_process(marked, starter, nobody)
     """Another user who puts an instance's marks on his own process can neither have it killed nor delay the kill."""
     await starter.start(marked, "a", "new_session.py", account=nobody)
     mark = mark_of(marked._runtime_dir, "a")
-    stranger = subprocess.Popen(
-        [
-            "/usr/bin/python3",
-            "-c",
-            f"import resource, time; resource.setrlimit(15, ({realtime_limit(mark)},) * 2); time.sleep(99)",
-        ],
-        env={"JLABD_MARK": mark},
-        user=1,
-    )
+    stranger = copycat(mark)
     await settled(starter, 2)
     until(lambda: procfs.realtime_limit(stranger.pid) == realtime_limit(mark))
     async with asyncio.timeout(5):
@@ -240,7 +241,7 @@ async def test_two_daemons_do_not_meet(keeper, starter, tmp_path):
 
 async def test_the_reaper_leaves_other_peoples_children_alone(marked):
     """A child that a library started and waits for later is not buried behind its back."""
-    child = subprocess.Popen([sys.executable, "-c", "raise SystemExit(7)"])
+    child = library_child()
     until(lambda: procfs.stat(child.pid).gone)
     await asyncio.sleep(0.1)
     assert child.wait() == 7
@@ -255,9 +256,7 @@ async def test_orphans_are_buried(marked, starter):
     launch = starter.launch("tells.py", mark=enrolment.mark, argv=(sys.executable, "-c", code, starter.needle))
     process = await starter.spawn(launch)
     assert (await wait_exit(process)).clean
-    async with asyncio.timeout(5):
-        while any(is_ours(procfs.realtime_limit(pid)) for pid in marked._reaper.strays()):
-            await asyncio.sleep(0.01)
+    await eventually(lambda: not any(is_ours(procfs.realtime_limit(pid)) for pid in marked._reaper.strays()))
 
 
 async def test_looking_fails_loudly(marked, starter, monkeypatch):

@@ -1,0 +1,475 @@
+"""Logs: who may not tamper with them, rotation that loses nothing, tails and followers."""
+
+import asyncio
+import fcntl
+import gzip
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from rig.waiting import eventually
+
+from jlabd.processes import rotation
+from jlabd.processes.exits import wait_exit
+from jlabd.processes.logs import TAIL_LIMIT, LogError, Logs, open_log, tail
+from jlabd.spec import LogSpec
+
+SMALL = LogSpec(max_size=256 * 1024, keep=1000, compress=False)
+
+
+@pytest.fixture
+def log_dir(tmp_path):
+    """A folder for logs on a file system that can cut in place, if the test folder is on one."""
+    folder = tmp_path / "log"
+    folder.mkdir(mode=0o750)
+    return folder
+
+
+@pytest.fixture
+def memory_dir():
+    """A folder on a file system that cannot cut in place (tmpfs)."""
+    folder = Path(tempfile.mkdtemp(prefix="jl", dir="/dev/shm"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+def write(log_dir, data, name="a"):
+    """Append to the instance's log as the instance does."""
+    descriptor = open_log(str(log_dir), name)
+    os.write(descriptor, data)
+    os.close(descriptor)
+
+
+def backups(log_dir, name="a"):
+    """Return the backups, oldest first."""
+    found = {
+        int(m[1]): path for path in log_dir.iterdir() if (m := re.fullmatch(rf"{name}\.log\.(\d+)(\.gz)?", path.name))
+    }
+    return [found[number] for number in sorted(found, reverse=True)]
+
+
+def everything(log_dir, name="a"):
+    """Return all that was ever written, as the files tell it."""
+    pieces = [gzip.decompress(p.read_bytes()) if p.suffix == ".gz" else p.read_bytes() for p in backups(log_dir, name)]
+    return b"".join(pieces) + (log_dir / f"{name}.log").read_bytes()
+
+
+async def flood(starter, log_dir, count, length, pause=0.0):
+    """Start a child that writes numbered lines into the log of `a`; return the process."""
+    launch = starter.launch("floods.py", str(count), str(length), str(pause))
+    from jlabd.processes.spawn import spawn
+
+    output = open_log(str(log_dir), "a")
+    try:
+        process = await spawn(launch, listen_fd=None, output_fd=output)
+    finally:
+        os.close(output)
+    starter.started.append(process)
+    return process
+
+
+def lines_of(count, length):
+    """Return what the flooding child writes."""
+    return [b"%09d " % number + b"x" * (length - 11) for number in range(count)]
+
+
+# Opening
+
+
+def test_a_log_is_for_appending_and_private(log_dir):
+    """The file is made with mode 0600, appended to, and closed in other programs."""
+    descriptor = open_log(str(log_dir), "a")
+    assert fcntl.fcntl(descriptor, fcntl.F_GETFL) & (os.O_APPEND | os.O_NONBLOCK) == os.O_APPEND
+    assert not os.get_inheritable(descriptor)
+    assert os.fstat(descriptor).st_mode & 0o7777 == 0o600
+    os.close(descriptor)
+    (log_dir / "a.log").chmod(0o644)
+    write(log_dir, b"x")
+    assert (log_dir / "a.log").stat().st_mode & 0o7777 == 0o600
+
+
+def test_missing_folders_are_made(log_dir):
+    """The log folder is made, closed to others."""
+    write(log_dir / "new" / "er", b"x")
+    assert (log_dir / "new" / "er").stat().st_mode & 0o007 == 0
+
+
+def test_a_symbolic_link_is_refused(log_dir, tmp_path):
+    """A log replaced by a symbolic link is not written through, and the error says what to do."""
+    victim = tmp_path / "victim"
+    victim.write_text("safe")
+    (log_dir / "a.log").symlink_to(victim)
+    with pytest.raises(LogError, match="symbolic link there, remove it"):
+        open_log(str(log_dir), "a")
+    assert victim.read_text() == "safe"
+    assert tail(str(log_dir), "b", 1) == b""
+
+
+def test_a_hard_link_is_refused(log_dir, tmp_path):
+    """A log that is another name of some file is not written to."""
+    victim = tmp_path / "victim"
+    victim.write_text("safe")
+    (log_dir / "a.log").hardlink_to(victim)
+    mode = victim.stat().st_mode
+    with pytest.raises(LogError, match="hard link"):
+        open_log(str(log_dir), "a")
+    assert victim.stat().st_mode == mode
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_refused(log_dir, make):
+    """A pipe or folder in the log's place is refused at once, without waiting for a reader."""
+    make(log_dir / "a.log")
+    with pytest.raises(LogError):
+        open_log(str(log_dir), "a")
+
+
+def test_a_folder_that_others_can_write_to_is_refused(log_dir):
+    """In a folder that others can write to nobody's log is safe."""
+    log_dir.chmod(0o777)
+    with pytest.raises(LogError, match="Others can write to the log folder"):
+        open_log(str(log_dir), "a")
+
+
+@pytest.mark.root
+def test_somebody_elses_file_and_folder_are_refused(log_dir):
+    """A log or a log folder that belongs to a user is refused."""
+    write(log_dir, b"x")
+    os.chown(log_dir / "a.log", 65534, 65534)
+    with pytest.raises(LogError, match="belongs to another user"):
+        open_log(str(log_dir), "a")
+    os.chown(log_dir, 65534, 65534)
+    with pytest.raises(LogError, match="Others can write"):
+        open_log(str(log_dir), "b")
+
+
+# Rotation
+
+
+def can_cut(log_dir):
+    """Return whether the file system below can cut a head off in place."""
+    descriptor = open_log(str(log_dir), "probe")
+    try:
+        return rotation._can_collapse(descriptor)
+    finally:
+        os.close(descriptor)
+        (log_dir / "probe.log").unlink()
+
+
+async def test_rotation_under_a_flood_loses_no_line(log_dir, starter):
+    """While lines are written as fast as can be, rotation again and again loses and doubles none of them."""
+    if not can_cut(log_dir):
+        pytest.skip("NO COLLAPSE_RANGE on the file system of the test folder")
+    logs = Logs(str(log_dir))
+    process = await flood(starter, log_dir, 300_000, 100)
+    waiter = asyncio.create_task(wait_exit(process))
+    while not waiter.done():
+        await logs.rotate_if_needed("a", SMALL)
+        await asyncio.sleep(0)
+    assert (await waiter).clean
+    await logs.rotate_if_needed("a", SMALL)
+    assert len(backups(log_dir)) > 10
+    assert everything(log_dir).split(b"\n")[:-1] == lines_of(300_000, 100)
+    assert (log_dir / "a.log").stat().st_size < SMALL.max_size
+
+
+async def test_rotation_where_the_head_cannot_be_cut(memory_dir, starter):
+    """On other file systems lines arrive in order, none twice, and next to none is lost under a flood."""
+    assert not can_cut(memory_dir)
+    logs = Logs(str(memory_dir))
+    process = await flood(starter, memory_dir, 300_000, 100)
+    waiter = asyncio.create_task(wait_exit(process))
+    while not waiter.done():
+        await logs.rotate_if_needed("a", SMALL)
+        await asyncio.sleep(0)
+    numbers = [int(line[:9]) for line in everything(memory_dir).split(b"\n")[:-1]]
+    assert numbers == sorted(set(numbers))
+    assert len(numbers) > 300_000 * 0.999
+    assert len(backups(memory_dir)) > 2
+
+
+async def test_a_calm_log_loses_nothing_anywhere(memory_dir, starter):
+    """An instance that writes a thousand lines a second loses none, whatever the file system."""
+    logs = Logs(str(memory_dir))
+    process = await flood(starter, memory_dir, 2000, 500, 0.001)
+    waiter = asyncio.create_task(wait_exit(process))
+    while not waiter.done():
+        await logs.rotate_if_needed("a", SMALL)
+        await asyncio.sleep(0)
+    assert len(backups(memory_dir)) >= 2
+    assert everything(memory_dir).split(b"\n")[:-1] == lines_of(2000, 500)
+
+
+@pytest.mark.parametrize("where", ["log_dir", "memory_dir"])
+async def test_backups_are_kept_and_compressed(where, request):
+    """`keep` backups stay, all but the first compressed, and together they are the end of what was written."""
+    folder = request.getfixturevalue(where)
+    logs = Logs(str(folder))
+    spec = LogSpec(max_size=64 * 1024, keep=3, compress=True)
+    written = b""
+    for number in range(8):
+        data = b"%d" % number * 70_000 + b"\n"
+        written += data
+        write(folder, data)
+        assert await logs.rotate_if_needed("a", spec)
+    assert [path.name for path in backups(folder)] == ["a.log.3.gz", "a.log.2.gz", "a.log.1"]
+    kept = everything(folder)
+    assert len(kept) > 3 * 60_000
+    assert written.endswith(kept)
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in backups(folder))
+
+
+@pytest.mark.parametrize("where", ["log_dir", "memory_dir"])
+async def test_without_backups_the_head_goes(where, request):
+    """With `keep` 0 the log is only kept short."""
+    folder = request.getfixturevalue(where)
+    write(folder, b"x" * 400_000 + b"\nlast\n")
+    assert await Logs(str(folder)).rotate_if_needed("a", LogSpec(max_size=100_000, keep=0))
+    assert backups(folder) == []
+    assert (folder / "a.log").stat().st_size < 100_000
+
+
+async def test_fewer_backups_than_before(log_dir):
+    """When `keep` was lowered the surplus goes."""
+    for number in range(2, 7):
+        (log_dir / f"a.log.{number}.gz").write_bytes(gzip.compress(b"old"))
+    (log_dir / "b.log.5").write_bytes(b"a neighbour's")
+    write(log_dir, b"x" * 400_000)
+    await Logs(str(log_dir)).rotate_if_needed("a", LogSpec(max_size=300_000, keep=2))
+    assert [path.name for path in backups(log_dir)] == ["a.log.2.gz", "a.log.1"] or len(backups(log_dir)) <= 2
+    assert (log_dir / "b.log.5").exists()
+
+
+async def test_a_short_log_is_left_alone(log_dir):
+    """Nothing happens before the log has its length, and never with max_size 0."""
+    write(log_dir, b"x" * 1000)
+    assert not await Logs(str(log_dir)).rotate_if_needed("a", LogSpec(max_size=1001))
+    assert not await Logs(str(log_dir)).rotate_if_needed("a", LogSpec(max_size=0))
+    assert not await Logs(str(log_dir)).rotate_if_needed("missing", LogSpec(max_size=1))
+    assert sorted(path.name for path in log_dir.iterdir()) == ["a.log"]
+
+
+async def test_a_full_disk_loses_nothing(log_dir, monkeypatch, capsys):
+    """When the copy does not fit, the log stays as it is, the reason is told, and nothing half-made is left."""
+    write(log_dir, b"x" * 400_000)
+    resource_limit = "import resource, sys, runpy; resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000)); "
+    program = f"{resource_limit}sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+
+    async def cramped(argv, timeout_s, env=None):
+        return await run([sys.executable, "-c", program, *argv[3:]], timeout_s)
+
+    from jlabd.processes import logs as room
+    from jlabd.processes.command import run
+
+    monkeypatch.setattr(room, "run", cramped)
+    logs = Logs(str(log_dir))
+    assert not await logs.rotate_if_needed("a", SMALL)
+    assert "goes on growing" in capsys.readouterr().out
+    assert everything(log_dir) == b"x" * 400_000
+    assert sorted(path.name for path in log_dir.iterdir() if not path.name.endswith(".lock")) == ["a.log"]
+    monkeypatch.undo()
+    assert not await logs.rotate_if_needed("a", SMALL), "tried again too early"
+    assert await Logs(str(log_dir)).rotate_if_needed("a", SMALL)
+    assert everything(log_dir) == b"x" * 400_000
+
+
+def test_a_disk_that_is_nearly_full_is_left_alone(log_dir, monkeypatch, capsys):
+    """What will not fit is not even begun."""
+    write(log_dir, b"x" * 400_000)
+    real = os.fstatvfs
+
+    def full(descriptor):
+        found = real(descriptor)
+        return os.statvfs_result((*found[:3], 10, 10, *found[5:]))
+
+    monkeypatch.setattr(rotation.os, "fstatvfs", full)
+    monkeypatch.chdir(log_dir)
+    assert rotation.main(["cut", str(log_dir), "a", "300000", "5"]) == 1
+    assert "The disk of the logs is full" in capsys.readouterr().err
+    assert everything(log_dir) == b"x" * 400_000
+
+
+@pytest.mark.parametrize("where", ["log_dir", "memory_dir"])
+@pytest.mark.parametrize("moment", ["before the cut", "after the cut"])
+def test_a_crash_in_the_middle_loses_and_doubles_nothing(where, moment, request, monkeypatch):
+    """A rotation that dies around the cut is brought to its end by the next one."""
+    folder = request.getfixturevalue(where)
+    monkeypatch.chdir(folder)
+    content = b"".join(b"%07d\n" % number for number in range(50_000))
+    write(folder, content)
+
+    class Crash(BaseException):
+        pass
+
+    def crash(*_):
+        raise Crash
+
+    doomed = "_promote" if moment == "after the cut" else "_collapse" if where == "log_dir" else None
+    with monkeypatch.context() as patch:
+        if doomed:
+            patch.setattr(rotation, doomed, crash)
+        else:
+            patch.setattr(rotation.os, "ftruncate", crash)
+        with pytest.raises(Crash):
+            rotation.cut("a", 100_000, 9)
+    write(folder, b"later\n")
+    rotation.cut("a", 100_000, 9)
+    assert everything(folder) == content + b"later\n"
+    assert not list(folder.glob(".*cut"))
+
+
+@pytest.mark.parametrize("where", ["log_dir", "memory_dir"])
+async def test_holes_are_not_kept(where, request):
+    """A program that moves its own write position far ahead fills neither the disk nor the backups."""
+    folder = request.getfixturevalue(where)
+    descriptor = open_log(str(folder), "a")
+    fcntl.fcntl(descriptor, fcntl.F_SETFL, 0)
+    os.pwrite(descriptor, b"one\n", 1 << 20)
+    os.pwrite(descriptor, b"two\n", 500 << 30)
+    os.close(descriptor)
+    started = time.monotonic()
+    await Logs(str(folder)).rotate_if_needed("a", SMALL)
+    assert time.monotonic() - started < 5
+    assert sum(path.stat().st_blocks * 512 for path in folder.iterdir()) < 1 << 20
+    assert everything(folder).replace(b"\0", b"") == b"one\ntwo\n"
+
+
+async def test_a_link_in_the_logs_place_is_not_rotated(log_dir, tmp_path):
+    """Rotation cuts nothing off a file that a symbolic link leads to."""
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"x" * 1_000_000)
+    (log_dir / "a.log").symlink_to(victim)
+    assert not await Logs(str(log_dir)).rotate_if_needed("a", LogSpec(max_size=10))
+    assert rotation.main(["cut", str(log_dir), "a", "10", "5"]) == 1
+    assert victim.stat().st_size == 1_000_000
+
+
+# Tails and followers
+
+
+def test_tail_returns_whole_lines(log_dir):
+    """The last lines, in order, an unfinished one too; of bytes that are no text as well."""
+    lines = [b"line %d \xff\xfe" % number for number in range(100_000)]
+    write(log_dir, b"\n".join(lines) + b"\n")
+    assert tail(str(log_dir), "a", 3) == b"\n".join(lines[-3:]) + b"\n"
+    assert tail(str(log_dir), "a", 20_000) == b"\n".join(lines[-20_000:]) + b"\n"
+    assert tail(str(log_dir), "a", 10**9) == b"\n".join(lines) + b"\n"
+    write(log_dir, b"unfinished")
+    assert tail(str(log_dir), "a", 2) == lines[-1] + b"\nunfinished"
+    assert tail(str(log_dir), "a", 0) == b""
+
+
+def test_tail_of_lines_of_a_megabyte(log_dir):
+    """Very long lines come whole as long as they fit into the limit; the end of them comes in any case."""
+    line = b"x" * (1 << 20) + b"\n"
+    write(log_dir, line * 3)
+    assert tail(str(log_dir), "a", 2) == line * 2
+    write(log_dir, b"y" * (TAIL_LIMIT + 5))
+    assert tail(str(log_dir), "a", 1) == b"y" * TAIL_LIMIT
+
+
+def test_tail_of_a_huge_log_is_quick(log_dir):
+    """The length of the log does not matter."""
+    with (log_dir / "a.log").open("wb") as file:
+        file.truncate(100 << 30)
+        file.seek(0, os.SEEK_END)
+        file.write(b"\none\ntwo\n")
+    started = time.monotonic()
+    assert tail(str(log_dir), "a", 2) == b"one\ntwo\n"
+    assert time.monotonic() - started < 0.05
+
+
+async def test_tail_reaches_into_the_last_backup(log_dir):
+    """Right after a rotation the last lines are still there."""
+    lines = [b"line %06d" % number for number in range(50_000)]
+    write(log_dir, b"\n".join(lines) + b"\n")
+    await Logs(str(log_dir)).rotate_if_needed("a", LogSpec(max_size=300_000, keep=5))
+    assert backups(log_dir)
+    assert tail(str(log_dir), "a", 20_000) == b"\n".join(lines[-20_000:]) + b"\n"
+
+
+async def gather(stream, into):
+    """Append all that a follower yields."""
+    async for piece in stream:
+        into += piece
+
+
+@pytest.mark.parametrize("where", ["log_dir", "memory_dir"])
+async def test_a_follower_sees_every_byte_across_rotations(where, request, starter):
+    """Following a log that is rotated again and again under load yields exactly what was written."""
+    folder = request.getfixturevalue(where)
+    logs = Logs(str(folder))
+    write(folder, b"before\nfirst\n")
+    seen = bytearray()
+    task = asyncio.create_task(gather(logs.follow("a", 1), seen))
+    await eventually(lambda: seen == b"first\n")
+    process = await flood(starter, folder, 300_000, 100)
+    waiter = asyncio.create_task(wait_exit(process))
+    while not waiter.done():
+        await logs.rotate_if_needed("a", SMALL)
+        await asyncio.sleep(0.01)
+    expected = everything(folder).removeprefix(b"before\n")
+    await eventually(lambda: len(seen) >= len(expected), 20)
+    task.cancel()
+    await asyncio.wait([task])
+    assert bytes(seen) == expected
+    assert len(backups(folder)) > 2
+
+
+async def test_a_follower_survives_truncation_deletion_and_replacement(log_dir):
+    """A log that is emptied, deleted or replaced by a new one is followed on."""
+    path = log_dir / "a.log"
+    seen = bytearray()
+    task = asyncio.create_task(gather(Logs(str(log_dir)).follow("a", 10), seen))
+    await asyncio.sleep(0.05)
+    write(log_dir, b"one\n")
+    await eventually(lambda: seen == b"one\n")
+    os.truncate(path, 0)
+    await asyncio.sleep(0.3)
+    write(log_dir, b"two\n")
+    await eventually(lambda: seen == b"one\ntwo\n")
+    path.rename(log_dir / "elsewhere")
+    with (log_dir / "elsewhere").open("ab") as still_open:
+        still_open.write(b"three\n")
+    write(log_dir, b"four\n")
+    await eventually(lambda: seen == b"one\ntwo\nthree\nfour\n")
+    path.unlink()
+    await asyncio.sleep(0.3)
+    write(log_dir, b"five\n")
+    await eventually(lambda: seen.endswith(b"five\n"))
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_a_follower_that_goes_leaves_nothing(log_dir):
+    """A follower whose reader goes away closes the log."""
+    write(log_dir, b"one\n")
+    before = len(os.listdir("/proc/self/fd"))
+    stream = Logs(str(log_dir)).follow("a", 1)
+    assert await anext(stream) == b"one\n"
+    await stream.aclose()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_rotation_does_not_hold_up_the_loop(log_dir):
+    """While fifty megabytes are copied and compressed the event loop is never held up for long."""
+    write(log_dir, os.urandom(1 << 20) * 50)
+    longest = 0.0
+
+    async def watch():
+        nonlocal longest
+        while True:
+            began = time.monotonic()
+            await asyncio.sleep(0.005)
+            longest = max(longest, time.monotonic() - began)
+
+    watcher = asyncio.create_task(watch())
+    assert await Logs(str(log_dir)).rotate_if_needed("a", LogSpec(max_size=20 << 20, keep=3))
+    watcher.cancel()
+    assert longest < 0.25
+    assert [path.name for path in backups(log_dir)] == ["a.log.2.gz", "a.log.1"]
