@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from jlabd.config.problems import Key, Problem
+from jlabd.config.problems import Key, Problem, dotted
 from jlabd.config.sources import Raw, Source, depth
 
 _RIVALS = (("password_hash", "password_hash_file"), ("command", "config_files"))
@@ -38,10 +38,16 @@ class Draft:
         return self.own.source.file
 
     def problem(self, key: Key, message: str) -> Problem:
-        """Return a problem with `key`, placed where its value was given."""
+        """Return a problem with `key`, placed where its value was given.
+
+        An instance in an included file is always a problem of that file, also with what it inherits: it must not make
+        the main file unusable. (What is wrong with the defaults by themselves is told elsewhere.)
+        """
         inherited = depth(self.defaults.values, key) > depth(self.own.values, key)
-        layer = self.defaults if inherited else self.own
-        return layer.source.problem((*layer.at, *key), message)
+        if inherited and self.defaults.source is self.own.source:
+            return self.defaults.source.problem((*self.defaults.at, *key), message)
+        origin = f" (inherited from {dotted((*self.defaults.at, *key))})" if inherited else ""
+        return self.own.source.problem((*self.own.at, *key), message + origin)
 
 
 def inherit(defaults: Raw, own: Raw) -> Raw:

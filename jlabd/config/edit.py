@@ -23,8 +23,8 @@ Document = MutableMapping[str, Any]
 def set_value(path: Path, table: tuple[str, ...], key: str, value: Any, *, main: Path | None = None) -> None:
     """Write `key = value` into `table`, which is made if need be, of the file at `path`.
 
-    `main` is the main file if `path` is one that it includes; both are judged then. Raises ConfigError if the file cannot be used or would
-    have a problem afterwards, and OSError; the file is then as it was.
+    `main` is the main file if `path` is one that it includes; both are judged then. Raises ConfigError if the file
+    cannot be used or would have a problem afterwards, and OSError; the file is then as it was.
     """
 
     def change(document: Document) -> None:

@@ -118,7 +118,7 @@ class _Reading:
     def _source(self, path: Path, *, included: bool) -> Source | None:
         """Return the file at `path`, or None after noting why it cannot be used."""
         try:
-            data = self.texts.get(path.resolve()) if self.texts else None
+            data = self.texts.get(Path(os.path.realpath(path))) if self.texts else None
             if data is not None:
                 return parse_source(path, data)
             return read_source(path, uid=self.uid, included=included)
@@ -168,10 +168,11 @@ class _Reading:
             spec, problems = build(draft, daemon, nginx, who)
             self.problems += problems
             built.append((draft, spec))
-        return built
+        order = {source.file: n for n, source in enumerate(sources)}
+        return sorted(built, key=lambda one: order[one[0].file])
 
     def _drafts(self, sources: list[Source], defaults: Layer) -> Iterator[Draft]:
-        """Yield every instance in the order of the files, those with a table of their own before those of templates."""
+        """Yield every instance, those with a table of their own before those of templates."""
         explicit: dict[str, Layer] = {}
         for source in sources:
             for layer, name in self._layers(source, "instance"):

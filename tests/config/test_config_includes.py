@@ -1,6 +1,7 @@
 """Included files: more instances, and one bad file does not take the others down."""
 
 import os
+import pwd
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,39 @@ def test_a_mistake_in_the_defaults(files):
     with pytest.raises(ConfigError) as told:
         _load(files, "[defaults]\numask = '9'\n")
     assert [Path(problem.file).name for problem in told.value.problems] == ["jlabd.toml"]
+
+
+@pytest.mark.parametrize(
+    ("defaults", "key"),
+    [("listen = 8888", "listen"), ("base_url = '/z/'", "base_url"), ("root_dir = '{home}/x'", "root_dir")],
+)
+def test_inheriting_what_is_taken(files, defaults, key):
+    """What goes wrong only because an included instance inherits it does not make the main file unusable."""
+    files.write("d/a.toml", "# x\n[instance.x]\n")
+    loaded = _load(files, f"[defaults]\n{defaults}\n[instance.main]\nlisten = 8888\nbase_url = '/z/'\nroot_dir = ''\n")
+    assert _instances(loaded) == {"main": "jlabd.toml"}
+    [told] = files.told(loaded.problems)
+    assert told.startswith(f"d/a.toml:2: instance.x.{key}: ")
+    assert told.endswith(f" (inherited from defaults.{key})")
+
+
+def test_templates_of_the_main_file_come_first(files):
+    """An instance of an included file cannot take what a template of the main file has."""
+    people = "[template.t]\nusers = ['nobody']\nlisten = 8888\nbase_url = '/z/'\n"
+    files.write("d/a.toml", "[instance.x]\nlisten = 8888\n[instance.y]\nbase_url = '/z/'\n")
+    loaded = _load(files, people, uid=pwd.getpwnam("nobody").pw_uid)
+    assert _instances(loaded) == {"nobody": "jlabd.toml"}
+    assert [problem.key for problem in loaded.problems] == ["instance.x.listen", "instance.y.base_url"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
+def test_a_folder_that_cannot_be_read(files):
+    """A folder that may not be read is told, not taken for an empty one."""
+    folder = files.write("d/a.toml", "[instance.x]\n").parent
+    folder.chmod(0)
+    with pytest.raises(ConfigError, match=r"jlabd.toml:2: daemon.include: the folder of .* cannot be read"):
+        _load(files)
+    folder.chmod(0o700)
 
 
 @pytest.mark.parametrize(

@@ -202,6 +202,28 @@ args = ["--verbose"]
     assert bob.password_hash == HASH
 
 
+def test_contradicting_defaults(files):
+    """Two passwords in the defaults are told there, once."""
+    text = f"[defaults]\npassword_hash = '{HASH}'\npassword_hash_file = '/x'\n[instance.a]\n[instance.b]\n"
+    assert files.check(text) == [
+        "jlabd.toml:3: defaults.password_hash_file: cannot be used together with password_hash, keep one of them"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("Lab.example.com", ("lab.example.com", "lab", "localhost", "127.0.0.1", "[::1]")),
+        ("lab", ("lab", "localhost", "127.0.0.1", "[::1]")),
+        ("my_machine;", ("localhost", "127.0.0.1", "[::1]")),
+    ],
+)
+def test_names_of_the_machine(files, monkeypatch, name, expected):
+    """Without nginx.server_name the shared host has the machine's own names, if they are names."""
+    monkeypatch.setattr("socket.gethostname", lambda: name)
+    assert files.load("").configuration.nginx.server_names == expected
+
+
 @pytest.mark.parametrize(
     ("keys", "expected"),
     [
