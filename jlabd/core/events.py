@@ -17,6 +17,17 @@ class Added:
 
 
 @dataclass(frozen=True, slots=True)
+class Recovered:
+    """The instance entered the table as an earlier daemon left it, and the world was looked at."""
+
+    pid: int | None
+    """Its server, if that lives."""
+    tree_empty: bool
+    """No process of it lives."""
+    jitter: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class StartRequested:
     """Somebody wants the instance to run."""
 
@@ -94,7 +105,7 @@ class TimePassed:
     """A time that the instance waited for has come."""
 
 
-Request = Added | StartRequested | StopRequested | RestartRequested | TimePassed
+Request = Added | Recovered | StartRequested | StopRequested | RestartRequested | TimePassed
 Report = Spawned | SpawnFailed | Exited | TreeEmptied | ProbeSucceeded | ProbeFailed
 """Events of one incarnation."""
 Event = Request | Report

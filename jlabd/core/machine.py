@@ -16,6 +16,7 @@ from jlabd.core.events import (
     Exited,
     ProbeFailed,
     ProbeSucceeded,
+    Recovered,
     Report,
     RestartRequested,
     Spawned,
@@ -47,7 +48,7 @@ NOTHING_AWAITED: dict[str, Any] = {
 def step(spec: InstanceSpec, instance: Instance, event: Event, now: float) -> Step:
     """Return the instance after `event` at monotonic time `now`, and what is to be done."""
     after, actions = _transition(spec, instance, event, now)
-    answered = instance.daemon_answers and not isinstance(event, Added)
+    answered = instance.daemon_answers and not isinstance(event, Added | Recovered)
     if answered and not after.daemon_answers:
         return after, (StepAside(), *actions)
     if after.daemon_answers and not answered:
@@ -59,6 +60,8 @@ def _transition(spec: InstanceSpec, instance: Instance, event: Event, now: float
     match event:
         case Added():
             return _added(spec, instance, event, now)
+        case Recovered():
+            return _recovered(spec, instance, event, now)
         case StartRequested():
             return _start_requested(spec, instance, event, now)
         case StopRequested():
@@ -91,13 +94,46 @@ def _reported(spec: InstanceSpec, instance: Instance, event: Report, now: float)
             assert_never(event)
 
 
-# Requests
+# Entering the table
 
 
 def _added(spec: InstanceSpec, instance: Instance, event: Added, now: float) -> Step:
     if event.start:
         return _spawn(spec, replace(instance, desired=Desired.RUNNING), "started with the daemon", now)
     return _enter(instance, Actual.STOPPED, "not started: autostart is off", now), ()
+
+
+def _recovered(spec: InstanceSpec, instance: Instance, event: Recovered, now: float) -> Step:
+    """Go on from what an earlier daemon left: take over a living server, clear away remains, or judge a loss."""
+    if event.pid is not None:
+        return _take_over(spec, replace(instance, pid=event.pid), now)
+    lost = Failure("the server ended while no jlabd ran", ready_for_s=_ready_for(instance, now))
+    was_up = instance.actual in SERVING | {Actual.STARTING}
+    if not event.tree_empty:
+        failure = lost if was_up and instance.desired is Desired.RUNNING else None
+        after = _enter(instance, Actual.STOPPING, lost.reason, now, failure=failure)
+        return after, (KillTree(instance.incarnation),)
+    if instance.desired is Desired.STOPPED:
+        return _enter(instance, Actual.STOPPED, instance.reason, now), ()
+    if was_up:
+        return _judge(spec, instance, lost, event.jitter, now)
+    if instance.actual is Actual.BACKOFF and instance.deadline is not None:
+        return instance, ()
+    return _spawn(spec, instance, "started with the daemon", now)
+
+
+def _take_over(spec: InstanceSpec, instance: Instance, now: float) -> Step:
+    if instance.desired is Desired.STOPPED or instance.actual is Actual.STOPPING:
+        return _end(spec, instance, instance.reason, now)
+    reason = "taken over from an earlier jlabd"
+    if instance.actual in SERVING and instance.ready_at is not None:
+        after = _enter(instance, Actual.READY, reason, instance.since, probe_at=now)
+        return replace(after, stable_at=instance.ready_at + spec.restart.stable_after_s), ()
+    after = _enter(instance, Actual.STARTING, reason, now, deadline=now + spec.probe.ready_timeout_s)
+    return replace(after, ready_at=None), (Probe(instance.incarnation, spec.probe.ready_timeout_s),)
+
+
+# Requests
 
 
 def _start_requested(spec: InstanceSpec, instance: Instance, event: StartRequested, now: float) -> Step:

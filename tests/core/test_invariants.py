@@ -13,6 +13,7 @@ from jlabd.core.events import (
     Exited,
     ProbeFailed,
     ProbeSucceeded,
+    Recovered,
     RestartRequested,
     Spawned,
     SpawnFailed,
@@ -25,6 +26,7 @@ from jlabd.core.machine import step
 from jlabd.core.state import AT_REST, SERVING, Actual, Desired, Instance
 from jlabd.spec import InstanceSpec, ProbeSpec, Restart, RestartPolicy, UnixListen
 
+LEFT = ("a server", "remains", "nothing")
 CHANCE = st.floats(0, 1, exclude_max=True)
 
 
@@ -44,20 +46,39 @@ class World(RuleBasedStateMachine):
         self.counted_before = 0
 
     @initialize(
-        start=st.booleans(),
         policy=st.sampled_from(Restart),
         give_up=st.integers(0, 3),
         initial=st.sampled_from([0.0, 1.0, 20.0]),
         interval=st.sampled_from([0.0, 30.0]),
+        start=st.booleans(),
+        earlier=st.none() | st.tuples(st.sampled_from(Desired), st.sampled_from(Actual), st.sampled_from(LEFT)),
     )
-    def add(self, start: bool, policy: Restart, give_up: int, initial: float, interval: float) -> None:
+    def begin(self, *, policy, give_up, initial, interval, start, earlier) -> None:
         self.spec = InstanceSpec(
             "x",
             UnixListen("/s"),
             restart=RestartPolicy(policy=policy, give_up_after=give_up, initial_s=initial),
             probe=ProbeSpec(interval_s=interval),
         )
-        self.post(Added(start))
+        if earlier is None:
+            self.post(Added(start))
+        else:
+            self.recover(*earlier)
+
+    def recover(self, desired: Desired, actual: Actual, left: str) -> None:
+        """Begin where an earlier daemon, whose memory may be stale, ended."""
+        self.instance = Instance(
+            desired=desired,
+            actual=actual,
+            incarnation=7,
+            ready_at=-500.0 if actual in SERVING else None,
+            deadline=3.0 if actual is Actual.BACKOFF else None,
+        )
+        if left != "nothing":
+            self.tree.add(7)
+        if left == "a server":
+            self.server = 7
+        self.post(Recovered(1007 if left == "a server" else None, tree_empty=left == "nothing"))
 
     def post(self, event: Event) -> None:
         self.instance, actions = step(self.spec, self.instance, event, self.now)

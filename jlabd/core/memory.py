@@ -1,0 +1,91 @@
+"""What is remembered of an instance while no daemon runs, and what to make of it: pure.
+
+Nothing in it is trusted to be still true: a remembered pid counts only if its whole identity is alive, and a server
+that nobody remembers, but that lives in the instance's tree, is taken over all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from jlabd.core.state import Actual, Desired, Instance
+
+
+def _nothing() -> Mapping[str, str]:
+    return MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Who the server process was: pid and start time (clock ticks since boot), unique within one boot."""
+
+    pid: int
+    start_ticks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """One instance as its last daemon knew it. Moments are kept as ages and remaining times, in seconds."""
+
+    desired: Desired
+    actual: Actual
+    reason: str
+    incarnation: int
+    failures: int
+    restarts: int
+    age_s: float
+    """How long `actual` had been so."""
+    ready_for_s: float | None
+    remaining_s: float | None
+    """Until the end of a backoff."""
+    server: Server | None
+    fields: Mapping[str, str] = field(default_factory=_nothing)
+    """Fingerprints of the spec that the incarnation was started with, by field."""
+
+
+def remember(instance: Instance, server: Server | None, fields: Mapping[str, str], now: float) -> Memory:
+    """Return what is worth knowing of `instance` at monotonic time `now`."""
+    return Memory(
+        desired=instance.desired,
+        actual=instance.actual,
+        reason=instance.reason,
+        incarnation=instance.incarnation,
+        failures=instance.failures,
+        restarts=instance.restarts,
+        age_s=now - instance.since,
+        ready_for_s=None if instance.ready_at is None else now - instance.ready_at,
+        remaining_s=_remaining(instance, now),
+        server=server,
+        fields=fields,
+    )
+
+
+def recall(memory: Memory, now: float) -> Instance:
+    """Return the instance as it was, its moments set back by what had passed; `pid` is left open.
+
+    How long no daemon ran is not counted: neither a backoff nor the time of being ready goes on without one.
+    """
+    return Instance(
+        desired=memory.desired,
+        actual=memory.actual,
+        reason=memory.reason,
+        since=now - memory.age_s,
+        incarnation=memory.incarnation,
+        ready_at=None if memory.ready_for_s is None else now - memory.ready_for_s,
+        deadline=None if memory.remaining_s is None else now + memory.remaining_s,
+        failures=memory.failures,
+        restarts=memory.restarts,
+    )
+
+
+def changed_fields(memory: Memory, fields: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the names of fields that differ; one that either daemon did not know yet is no difference."""
+    return tuple(name for name, print_ in memory.fields.items() if fields.get(name, print_) != print_)
+
+
+def _remaining(instance: Instance, now: float) -> float | None:
+    if instance.actual is not Actual.BACKOFF or instance.deadline is None:
+        return None
+    return max(0.0, instance.deadline - now)
