@@ -1,6 +1,8 @@
 """A hand-written daemon behind the control socket: instances that change when the test says so."""
 
 import asyncio
+import os
+import pwd
 import shutil
 import tempfile
 from contextlib import asynccontextmanager, contextmanager
@@ -15,6 +17,8 @@ from jlabd.status.journal import Journal
 from jlabd.status.view import Clock, DaemonFacts, Observation, document, instance_document
 
 CLOCK = Clock(1000.0, datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC))
+ME = pwd.getpwuid(os.geteuid()).pw_name
+"""The account that the tests run as, which is the daemon's own here."""
 GOAL = {"start": "ready", "stop": "stopped", "restart": "ready"}
 PLAN = {
     "ok": True,

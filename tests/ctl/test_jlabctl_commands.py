@@ -1,195 +1,15 @@
-"""The real `jlabctl` as a process of its own, against a daemon made of a fake behind the real control socket."""
+"""The commands of `jlabctl` that act and that stream, as processes of their own."""
 
 import asyncio
-import fcntl
 import json
-import os
-import pty
 import re
-import select
 import signal
-import socket
-import struct
 import sys
-import termios
-from pathlib import Path
 
 import pytest
 
-from tests.shells.control.fakes import PLAN, FakeSupervisor, served, short_folder, until
-
-TOP = Path(__file__).resolve().parents[2]
-PIPE = asyncio.subprocess.PIPE
-COMMAND = [sys.executable, "-m", "jlabd.ctl.main"]
-
-
-@pytest.fixture
-def supervisor():
-    return FakeSupervisor(alice="alice", bob="bob")
-
-
-@pytest.fixture
-async def path(supervisor):
-    async with served(supervisor) as path:
-        yield path
-
-
-def environment(path, **more):
-    plain = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "NO_COLOR")}
-    return plain | {"JLABD_SOCKET": path, "PYTHONPATH": str(TOP), "PYTHONIOENCODING": "utf-8"} | more
-
-
-async def begin(path, *words, stdin=asyncio.subprocess.DEVNULL, **more):
-    return await asyncio.create_subprocess_exec(
-        *COMMAND, *words, stdin=stdin, stdout=PIPE, stderr=PIPE, env=environment(path, **more)
-    )
-
-
-async def jlabctl(path, *words, stdin=None, **more):
-    """Run the command; return (exit code, stdout, stderr)."""
-    process = await begin(path, *words, stdin=PIPE, **more)
-    out, err = await asyncio.wait_for(process.communicate(stdin or b""), 60)
-    return process.returncode, out, err.decode()
-
-
-async def on_terminal(path, *words, columns=120, answers=(), **more):
-    """Run the command on a terminal of its own, answer its prompts; return (exit code, what it showed)."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 25, columns, 0, 0))
-    process = await asyncio.create_subprocess_exec(
-        *COMMAND,
-        *words,
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env=environment(path, TERM="xterm", **more),
-        preexec_fn=lambda: (os.setsid(), fcntl.ioctl(0, termios.TIOCSCTTY, 0)),
-    )
-    os.close(theirs)
-    shown = await asyncio.wait_for(asyncio.to_thread(_talk, ours, list(answers)), 60)
-    os.close(ours)
-    return await asyncio.wait_for(process.wait(), 60), shown.decode().replace("\r\n", "\n")
-
-
-def _talk(descriptor, answers):
-    """Read until the last writer is gone, which is EIO; answer when a prompt stands there."""
-    shown = b""
-    while select.select([descriptor], [], [], 30)[0]:
-        try:
-            shown += os.read(descriptor, 65536)
-        except OSError:
-            break
-        if answers and shown.endswith(b": "):
-            os.write(descriptor, answers.pop(0))
-    return shown
-
-
-# status
-
-
-async def test_status_table(path):
-    """Without a terminal the table is plain text of full width, and the exit code says that all is well."""
-    code, out, err = await jlabctl(path, "status")
-    head, alice, bob = out.decode().splitlines()
-    assert (code, err) == (0, "")
-    assert " ".join(head.split()) == "NAME STATE SINCE PID USER KERNELS CPU MEMORY RESTARTS URL REASON"
-    assert alice.endswith("http://lab.example.com/alice/  ready after 1.2 s")
-    assert bob.startswith("bob    ready")
-
-
-async def test_status_json(path, supervisor):
-    """--json is the status document, for programs as for people."""
-    code, out, _ = await jlabctl(path, "status", "--json")
-    assert (code, json.loads(out)) == (0, supervisor.document())
-    code, out, _ = await jlabctl(path, "status", "bob", "--json")
-    assert [instance["name"] for instance in json.loads(out)["instances"]] == ["bob"]
-    code, shown = await on_terminal(path, "status", "--json")
-    assert json.loads(shown) == supervisor.document()
-
-
-async def test_status_not_as_desired(path, supervisor):
-    """Exit code 3 when one that should run does not; asking for another one is not concerned."""
-    supervisor.become("bob", "failed", "no JupyterLab in /opt/x")
-    assert (await jlabctl(path, "status"))[0] == 3
-    assert (await jlabctl(path, "status", "--json"))[0] == 3
-    assert (await jlabctl(path, "status", "alice"))[0] == 0
-
-
-async def test_unknown_instance(path):
-    """Exit code 4 and the nearest name for one that does not exist."""
-    for words in (("status", "alcie"), ("stop", "alcie"), ("logs", "alcie"), ("url", "alcie")):
-        code, out, err = await jlabctl(path, *words)
-        assert (code, out, err) == (4, b"", "jlabctl: no instance 'alcie'; did you mean 'alice'?\n")
-
-
-@pytest.mark.parametrize("words", [("status",), ("stop", "alice"), ("logs", "alice", "-f"), ("events",), ("reload",)])
-async def test_no_daemon(words):
-    """Exit code 4 without a daemon, with what to do, whether its socket is missing or left over."""
-    with short_folder() as folder:
-        path = f"{folder}/control.sock"
-        code, out, err = await jlabctl(path, *words)
-        assert (code, out, err) == (4, b"", f"jlabctl: jlabd is not running (no {path}): systemctl start jlabd\n")
-        with socket.socket(socket.AF_UNIX) as left:
-            left.bind(path)
-        code, out, err = await jlabctl(path, *words)
-        assert (code, out) == (4, b"")
-        assert err == f"jlabctl: jlabd is not running (nobody answers at {path}): systemctl start jlabd\n"
-
-
-@pytest.mark.parametrize("answer", [b"", b"HTTP/1.0 200 OK\r\n", b"SSH-2.0-OpenSSH\r\n\r\n", b"HTTP/1.0 x y\r\n\r\n"])
-async def test_daemon_that_answers_nonsense(answer):
-    """Whatever is at the other end, the command ends with a sentence."""
-
-    async def talk(reader, writer):
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(answer)
-        writer.close()
-
-    with short_folder() as folder:
-        async with await asyncio.start_unix_server(talk, f"{folder}/control.sock"):
-            code, _, err = await jlabctl(f"{folder}/control.sock", "status")
-    assert code == 4
-    assert err.startswith("jlabctl: ")
-    assert err.count("\n") == 1
-
-
-async def test_socket_option_wins_over_environment(path):
-    """--socket is used before JLABD_SOCKET."""
-    assert (await jlabctl("/nowhere", "--socket", path, "status"))[0] == 0
-
-
-async def test_terminal_gets_colours_and_its_width(path):
-    """On a terminal states are coloured and lines fit."""
-    code, shown = await on_terminal(path, "status", columns=90)
-    assert code == 0
-    assert "\x1b[32mready" in shown
-    assert max(len(line) for line in re.sub(r"\x1b\[\d+m", "", shown).splitlines()) <= 90
-
-
-@pytest.mark.parametrize(("words", "more"), [(("--no-color", "status"), {}), (("status",), {"NO_COLOR": "1"})])
-async def test_no_colours(path, words, more):
-    """--no-color and NO_COLOR are honoured."""
-    assert "\x1b" not in (await on_terminal(path, *words, **more))[1]
-
-
-async def test_daemons_own_problems_are_told(path, supervisor):
-    """What is wrong with configuration or nginx is said beside the table, on stderr."""
-    document = supervisor.document()
-    document["nginx"]["error"] = "nginx -t failed"
-    supervisor.document = lambda: document
-    assert (await jlabctl(path, "status"))[2] == "nginx: nginx -t failed\n"
-
-
-async def test_watch_goes_on_until_ctrl_c(path, supervisor):
-    """--watch shows the table again and again; Ctrl-C ends it quietly."""
-    process = await begin(path, "status", "--watch")
-    await process.stdout.readuntil(b"bob")
-    supervisor.become("alice", "unhealthy", "does not answer")
-    await process.stdout.readuntil(b"does not answer")
-    process.send_signal(signal.SIGINT)
-    _, err = await asyncio.wait_for(process.communicate(), 30)
-    assert (process.returncode, err) == (130, b"")
-
+from tests.ctl.command import PIPE, begin, environment, jlabctl, on_terminal
+from tests.shells.control.fakes import ME, PLAN, served, until
 
 # start, stop, restart
 
@@ -210,7 +30,7 @@ async def test_all(path, supervisor):
 async def test_progress_on_a_terminal(path):
     """A person sees how it goes."""
     code, shown = await on_terminal(path, "stop", "alice")
-    assert (code, shown) == (0, "alice: stopping: stop requested by root\nalice: stopped: so it is\n")
+    assert (code, shown) == (0, f"alice: stopping: stop requested by {ME}\nalice: stopped: so it is\n")
 
 
 async def test_failure(path, supervisor):
@@ -268,7 +88,7 @@ async def test_signal(path, supervisor):
     """Signals have names, with and without SIG, and numbers."""
     for name in ("HUP", "sighup", "1"):
         assert (await jlabctl(path, "signal", "alice", name))[0] == 0
-    assert supervisor.asked == [("signal", "alice", 1, "root")] * 3
+    assert supervisor.asked == [("signal", "alice", 1, ME)] * 3
     code, _, err = await jlabctl(path, "signal", "alice", "FROB")
     assert (code, err) == (2, "jlabctl: 'FROB' is not a signal; write a name like HUP or a number\n")
     supervisor.refuse = "alice does not run"
@@ -428,71 +248,3 @@ async def test_check_is_the_daemons_own(path, tmp_path):
     assert process.returncode == 1
     assert b"hijacked" not in out
     assert f"{wrong}:2:".encode() in out + err
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        (),
-        ("frobnicate",),
-        ("status", "--frob"),
-        ("start",),
-        ("stop", "alice", "--all"),
-        ("stop", "alice", "--timeout", "soon"),
-        ("signal", "alice"),
-        ("logs",),
-        ("logs", "alice", "-n", "-1"),
-        ("events", "-n", "many"),
-    ],
-)
-async def test_wrong_usage(path, supervisor, words):
-    """A wrong command line is exit code 2, and nothing is asked for."""
-    code, out, err = await jlabctl(path, *words)
-    assert (code, out) == (2, b"")
-    assert "usage: jlabctl" in err
-    assert supervisor.asked == []
-
-
-async def test_help_and_version(path):
-    """Help names every command."""
-    code, out, _ = await jlabctl(path, "--help")
-    assert code == 0
-    for command in (
-        "status",
-        "start",
-        "stop",
-        "restart",
-        "signal",
-        "reload",
-        "check",
-        "logs",
-        "events",
-        "url",
-        "passwd",
-    ):
-        assert command in out.decode()
-    assert (await jlabctl(path, "--version"))[1].startswith(b"jlabctl ")
-
-
-# Speed
-
-SLOW = "aiohttp pydantic structlog asyncio email http.client argparse json socket re enum dataclasses typing subprocess"
-
-LOOK = """
-import sys
-from jlabd.ctl.main import main
-sys.argv = ["jlabctl", "status", *sys.argv[1:]]
-code = main()
-print(code, *sorted(set(sys.modules) & set("%s".split())), file=sys.stderr)
-"""
-
-
-@pytest.mark.parametrize("words", [(), ("alice",), ("--json",)])
-async def test_status_imports_nothing_slow(path, words):
-    """`jlabctl status` shows its table without the modules that would take longer than all the rest."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-S", "-c", LOOK % SLOW, *words, stdout=PIPE, stderr=PIPE, env=environment(path)
-    )
-    out, err = await asyncio.wait_for(process.communicate(), 30)
-    assert b"alice" in out
-    assert err == b"0\n"
