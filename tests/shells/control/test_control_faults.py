@@ -155,8 +155,8 @@ async def test_path_longer_than_an_address(supervisor, folder):
     long.mkdir()
     server = ControlServer(str(long / "control.sock"), supervisor, lambda: "none")
     await server.start()
-    reply = await asyncio.to_thread(request, str(long / "control.sock"), "GET", "/status")
-    assert json.loads(reply.read()) == supervisor.document()
+    body = await asyncio.to_thread(lambda: request(str(long / "control.sock"), "GET", "/status").read())
+    assert json.loads(body) == supervisor.document()
     await server.close()
     assert os.listdir(long) == []
 
