@@ -40,7 +40,7 @@ def sync_folder(folder: Path) -> None:
 
 
 class FolderError(Exception):
-    """A folder that the daemon needs is missing and cannot be made, or is not safe to write in; the text says the fix."""
+    """A folder that the daemon needs cannot be made, or is not safe to write in; the text says the fix."""
 
 
 def ensure_folder(path: Path, mode: int, group: int = -1) -> None:

@@ -26,11 +26,11 @@ log = structlog.get_logger()
 
 VERSION = 1
 LARGEST = 16 * 1024 * 1024
-"""Bytes: far more than thousands of instances need."""
+"""Bytes that are read: far more than thousands of instances need. A longer file ends in the middle and is no JSON."""
 
 
 class Store:
-    """The state file in `state_dir`. `boot_id` is this boot's: processes of another boot are not remembered."""
+    """The state file in `state_dir`. `boot_id` is this boot's: as with systemd's units, nothing outlives a reboot."""
 
     def __init__(self, state_dir: str, boot_id: str) -> None:
         self._path = Path(state_dir, "state.json")
@@ -41,9 +41,8 @@ class Store:
     def read(self) -> dict[str, Memory]:
         """Return name → memory; empty when there is none, or none that can be understood."""
         try:
-            if self._path.stat().st_size > LARGEST:
-                raise ValueError("it is far too large")
-            return self._decode(self._path.read_bytes())
+            with self._path.open("rb") as file:
+                return self._decode(file.read(LARGEST))
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -60,7 +59,7 @@ class Store:
             write_atomically(self._path, data)
         except OSError as error:
             if not self._failing:
-                log.error(
+                log.warning(
                     "The state cannot be written; labs go on, but an end of jlabd might now be noticed by them.",
                     path=str(self._path),
                     error=str(error),
@@ -77,14 +76,14 @@ class Store:
         document = json.loads(data)
         if document["version"] != VERSION:
             raise ValueError(f"it is of version {document['version']!r}, this jlabd knows version {VERSION}")
-        same_boot = document["boot_id"] == self._boot_id
-        if not same_boot:
-            log.info("The machine was started again since the state was written: no process is taken over.")
-        return {name: _memory(entry, same_boot=same_boot) for name, entry in document["instances"].items()}
+        if document["boot_id"] != self._boot_id:
+            log.info("The machine was started anew since the state was written: what was remembered is over.")
+            return {}
+        return {name: _memory(entry) for name, entry in document["instances"].items()}
 
     def _set_aside(self, error: Exception) -> None:
         aside = self._path.with_name(f"state.json.bad-{time.strftime('%Y%m%dT%H%M%S')}")
-        log.error(
+        log.warning(
             "The state file cannot be used and is set aside; what runs is found by looking.",
             path=str(self._path),
             aside=str(aside),
@@ -93,7 +92,7 @@ class Store:
         try:
             self._path.rename(aside)
         except OSError as failure:
-            log.error("It could not even be set aside.", error=str(failure))
+            log.warning("It could not even be set aside.", error=str(failure))
 
 
 def fingerprints(spec: InstanceSpec) -> dict[str, str]:
@@ -115,8 +114,7 @@ def _encode(memories: Mapping[str, Memory]) -> dict[str, Any]:
     return encoded
 
 
-def _memory(entry: Mapping[str, Any], *, same_boot: bool) -> Memory:
-    """Return one memory. After a reboot nothing runs and nobody's stop is remembered, as with systemd's units."""
+def _memory(entry: Mapping[str, Any]) -> Memory:
     server = entry["server"]
     return Memory(
         desired=Desired(entry["desired"]),
@@ -128,6 +126,6 @@ def _memory(entry: Mapping[str, Any], *, same_boot: bool) -> Memory:
         age_s=float(entry["age_s"]),
         ready_for_s=None if entry["ready_for_s"] is None else float(entry["ready_for_s"]),
         remaining_s=None if entry["remaining_s"] is None else float(entry["remaining_s"]),
-        server=Server(int(server["pid"]), int(server["start_ticks"])) if server and same_boot else None,
+        server=Server(int(server["pid"]), int(server["start_ticks"])) if server else None,
         fields={str(key): str(value) for key, value in entry["fields"].items()},
     )

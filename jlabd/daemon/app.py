@@ -17,17 +17,19 @@ from jlabd import __version__
 from jlabd.config.read import Loaded
 from jlabd.control.server import ControlServer
 from jlabd.core.events import StopRequested
-from jlabd.core.reconcile import Plan, reconcile
+from jlabd.core.reconcile import Plan
 from jlabd.core.state import AT_REST, Actual, Instance
 from jlabd.daemon.clock import LoopTimer
 from jlabd.daemon.driver import Driver
 from jlabd.daemon.front_door import FrontDoor
 from jlabd.daemon.hands import RealHands
-from jlabd.daemon.life import Surroundings
+from jlabd.daemon.life import Surroundings, sweep
 from jlabd.daemon.lock import hold_lock
 from jlabd.daemon.observer import Observer
 from jlabd.daemon.office import Office, Times
+from jlabd.daemon.recovery import Recovery
 from jlabd.daemon.reload import Reloader
+from jlabd.daemon.remembering import Remembering
 from jlabd.daemon.roster import Roster
 from jlabd.daemon.tasks import Tasks
 from jlabd.daemon.watchdog import feed_watchdog, notify
@@ -38,10 +40,12 @@ from jlabd.jupyter.launchers import install
 from jlabd.jupyter.probe import Prober
 from jlabd.jupyter.secrets import SecretKeeper
 from jlabd.processes.choice import choose_trees
+from jlabd.processes.identity import boot_id
 from jlabd.processes.logs import Logs
 from jlabd.spec import Configuration, DaemonSpec, NginxSpec
 from jlabd.status.endpoint import Endpoint
 from jlabd.status.journal import Journal
+from jlabd.store import Store
 
 log = structlog.get_logger()
 
@@ -95,6 +99,9 @@ class App:
         self._driver = Driver(self._hands, LoopTimer())
         self._hands.post = self._driver.post
         self._driver.watch(self._note)
+        store = Store(daemon.state_dir, boot_id())
+        self._recovery = Recovery(self._driver, self._hands, store.read())
+        self._remembering = Remembering(self._driver, self._hands, store)
         self._roster = Roster(self._driver, self._hands.forget)
         self._front_door = FrontDoor(self._journal)
         self._reloader = Reloader(self._loaded, self._front_door, self._journal, self._apply)
@@ -121,8 +128,15 @@ class App:
             endpoint = Endpoint(configuration.daemon.status_listen, self._office.document, self._office.health)
             await endpoint.start()
             stack.push_async_callback(endpoint.close)
-        self._apply(reconcile({}, configuration.instances), configuration)
+        self._let_in(configuration)
         self._tasks.start(self._front_door.publish(configuration), "nginx")
+
+    def _let_in(self, configuration: Configuration) -> None:
+        for spec in configuration.instances.values():
+            self._recovery.let_in(spec)
+        for stranger in self._recovery.strangers(configuration.instances):
+            self._recovery.let_in(stranger)
+            self._roster.remove(stranger.name)
 
     def _listen_to_signals(self, stack: contextlib.AsyncExitStack) -> None:
         loop = asyncio.get_running_loop()
@@ -139,6 +153,8 @@ class App:
         self._tasks.start(self._observer.observe(), "observer")
         self._tasks.start(self._front_door.keep_trying(), "nginx retries")
         self._tasks.start(self._rotate_logs(), "log rotation")
+        self._tasks.start(self._remembering.keep_writing(), "remembering")
+        self._tasks.start(sweep(self._hands.around, self._hands.folders()), "sweeping")
         self._tasks.start(feed_watchdog(), "watchdog")
         stack.push_async_callback(self._tasks.cancel_all)
 
@@ -156,7 +172,7 @@ class App:
 
     def _note(self, name: str, before: Instance, after: Instance) -> None:
         """Tell log and journal of a change of state, with its reason, word for word."""
-        if before.actual is after.actual and before.incarnation == after.incarnation:
+        if not _is_news(before, after):
             return
         level = log.warning if after.actual in {Actual.FAILED, Actual.BACKOFF, Actual.UNHEALTHY} else log.info
         level(f"{name} is {after.actual.value}: {after.reason}.", instance=name, pid=after.pid)
@@ -193,9 +209,11 @@ class App:
     async def _stop_all(self) -> None:
         log.info("jlabd is stopping; every instance ends.")
         notify("STOPPING=1", "STATUS=stopping all instances")
+        self._remembering.freeze_desired()
         self._request_stop("jlabd is stopping")
         self._look_whether_all_stopped()
         await self._all_stopped.wait()
+        self._remembering.write_now()
         for name in tuple(self._driver):
             self._hands.forget(name)
 
@@ -207,6 +225,13 @@ class App:
     def _look_whether_all_stopped(self) -> None:
         if all(self._driver.entry(name).instance.actual in AT_REST for name in self._driver):
             self._all_stopped.set()
+
+
+def _is_news(before: Instance, after: Instance) -> bool:
+    """Say whether people are to be told: of each new state, and of each reason but for what a start waits for."""
+    if (before.actual, before.incarnation) != (after.actual, after.incarnation):
+        return True
+    return before.reason != after.reason and after.actual not in {Actual.STARTING, Actual.UNHEALTHY}
 
 
 def prepare_folders(daemon: DaemonSpec) -> None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import structlog
 
 from jlabd.core.events import Event, Exited, ProbeFailed, ProbeSucceeded, Spawned, SpawnFailed, TreeEmptied
+from jlabd.core.memory import Server
 from jlabd.daemon.life import Life, StartError, Surroundings, begin, clear_away, outlive
 from jlabd.daemon.tasks import Tasks
 from jlabd.front.listeners import ListenError
 from jlabd.front.standin import Standing, StandIns
 from jlabd.jupyter.probe import ProbeError, Prober
 from jlabd.spec import InstanceSpec
+from jlabd.store import fingerprints
 
 log = structlog.get_logger()
 
@@ -43,7 +45,7 @@ class RealHands:
 
     def spawn(self, spec: InstanceSpec, incarnation: int) -> None:
         """Start the server: Spawned or SpawnFailed follows, and Exited in the end."""
-        life = Life(spec, incarnation)
+        life = Life(spec, incarnation, fields=fingerprints(spec))
         self._lives[spec.name] = life
         life.task = self._tasks.start(self._live(life), f"{spec.name} incarnation {incarnation}")
 
@@ -91,6 +93,31 @@ class RealHands:
         life = self._lives.get(name)
         return life.token if life is not None else ""
 
+    def take_over(self, life: Life) -> None:
+        """Go on with an incarnation that an earlier daemon began; its server may live or not."""
+        self._lives[life.spec.name] = life
+        if life.process is not None:
+            uid = None if life.account is None else life.account.uid
+            self.around.trees.enrol(life.spec.name, uid, life.process.identity)
+            name = f"{life.spec.name} incarnation {life.incarnation}"
+            life.task = self._tasks.start(self._see_to_the_end(life), name)
+
+    def server(self, name: str) -> Server | None:
+        """Return who the server of `name` is, None if it has none."""
+        life = self._lives.get(name)
+        if life is None or life.process is None:
+            return None
+        return Server(life.process.identity.pid, life.process.identity.start_ticks)
+
+    def fields(self, name: str) -> Mapping[str, str]:
+        """Return the fingerprints of the spec that the last incarnation was started with."""
+        life = self._lives.get(name)
+        return life.fields if life is not None else {}
+
+    def folders(self) -> set[str]:
+        """Return the private folders that are in use."""
+        return {life.folder for life in self._lives.values() if life.folder}
+
     def forget(self, name: str) -> None:
         """Let go of everything that belongs to an instance that is gone for good."""
         self._stand_ins.stop(name)
@@ -108,9 +135,13 @@ class RealHands:
             self.post(name, SpawnFailed(number, error.reason, error.permanent, random.random()))  # noqa: S311  (jitter)
             return
         self.post(name, Spawned(number, life.process.pid))
+        await self._see_to_the_end(life)
+
+    async def _see_to_the_end(self, life: Life) -> None:
         ended, said = await outlive(life)
         life.process = None
-        self.post(name, Exited(number, said or f"the server {ended.describe()}", ended.clean, permanent=bool(said)))
+        reason = said or f"the server {ended.describe()}"
+        self.post(life.spec.name, Exited(life.incarnation, reason, ended.clean, permanent=bool(said)))
 
     async def _end(self, life: Life) -> None:
         """Leave nothing of an incarnation: neither a process nor a file."""

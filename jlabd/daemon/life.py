@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from jlabd.core.launch import EX_CONFIG, Account
 from jlabd.front.listeners import ListenError, Listeners
 from jlabd.jupyter.adminfile import AdminFileError
 from jlabd.jupyter.envfile import read_env_file
-from jlabd.jupyter.folder import make_folder, removal
+from jlabd.jupyter.folder import list_folders, make_folder, owner_of, removal
 from jlabd.jupyter.plan import plan
 from jlabd.jupyter.secrets import SecretKeeper, SecretsError
 from jlabd.jupyter.settings import encode, lab_settings
@@ -24,7 +25,7 @@ from jlabd.processes.exits import Exit, wait_exit
 from jlabd.processes.logs import LogError, open_log
 from jlabd.processes.spawn import Process, SpawnError, spawn
 from jlabd.processes.tree import TreeKeeper
-from jlabd.spec import DaemonSpec, InstanceSpec
+from jlabd.spec import DaemonSpec, InstanceSpec, UnixListen
 
 log = structlog.get_logger()
 
@@ -32,6 +33,9 @@ NOTICE_SIZE = 2000
 """Bytes of a launcher's notice that are read: one sentence."""
 RELAY_PYTHON = "/usr/bin/python3"
 """Runs the relay: every user may execute it, which is not sure of the daemon's own Python."""
+
+
+NOBODY = InstanceSpec("", UnixListen(""))
 
 
 class StartError(Exception):
@@ -69,6 +73,8 @@ class Life:
     process: Process | None = None
     folder: str = ""
     token: str = ""
+    fields: Mapping[str, str] = field(default_factory=dict)
+    """Fingerprints of the spec that the server was started with."""
     task: asyncio.Task[Any] | None = None
     ending: asyncio.Task[Any] | None = None
     notice: int | None = None
@@ -173,6 +179,13 @@ async def clear_away(life: Life) -> None:
     except (OSError, SpawnError) as error:
         log.warning("A private folder could not be removed.", folder=life.folder, error=str(error))
     life.folder = ""
+
+
+async def sweep(around: Surroundings, in_use: set[str]) -> None:
+    """Remove the private folders of incarnations that an earlier daemon did not come to clear away."""
+    for folder in list_folders(around.labs_dir):
+        if folder not in in_use:
+            await clear_away(Life(NOBODY, 0, owner_of(folder), folder=folder))
 
 
 async def _empty_as_user(folder: str, account: Account) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jlabd import __version__
-from jlabd.config.edit import set_value
+from jlabd.config.edit import Document, edit
 from jlabd.config.problems import ConfigError
 from jlabd.control.supervisor import RefusedError, Settled
 from jlabd.core.events import Event, RestartRequested, StartRequested, StopRequested
@@ -149,9 +149,10 @@ class Office:
         spec = self._spec(name)
         if spec.password_hash_file:
             raise RefusedError(f"'{name}' takes its password from {spec.password_hash_file}: put the hash there.")
-        source = self._reloader.current.sources.get(name, self._reloader.current.path)
+        main = Path(self._reloader.current.path)
+        source = Path(self._reloader.current.sources.get(name, main))
         try:
-            await asyncio.to_thread(set_value, Path(source), ("instance", name), "password_hash", password_hash)
+            await asyncio.to_thread(edit, source, lambda document: _set_hash(document, name, password_hash), main=main)
         except (ConfigError, OSError) as error:
             raise RefusedError(f"The password was not changed: {error}") from error
         self._journal.record(name, "password", None, f"password changed by {by}; in force after a reload")
@@ -223,3 +224,11 @@ def _settled(verb: str, instance: Instance) -> Settled | None:
     if instance.actual in ENDED_BADLY[verb]:
         return Settled(ok=False, state=instance.actual.value, reason=instance.reason)
     return None
+
+
+def _set_hash(document: Document, name: str, password_hash: str) -> None:
+    """Set the hash in the table of an instance. Raises RefusedError if it has none: it was made by a template."""
+    table = document.get("instance", {}).get(name)
+    if table is None:
+        raise RefusedError(f"'{name}' comes from a template: give it a table of its own, [instance.{name}], first.")
+    table["password_hash"] = password_hash

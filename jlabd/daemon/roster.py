@@ -27,7 +27,7 @@ class Roster:
     def apply(self, plan: Plan, specs: dict[str, InstanceSpec]) -> None:
         """Perform `plan`; `specs` are the new ones by name."""
         for name in plan.removed:
-            self._remove(name)
+            self.remove(name)
         for name, change in plan.changed.items():
             self._change(specs[name], change.fields if change.restart else ())
         for name in plan.added:
@@ -53,7 +53,8 @@ class Roster:
             reason = f"the configuration changed: {', '.join(restart_for)}"
             self._driver.post(spec.name, RestartRequested(reason))
 
-    def _remove(self, name: str) -> None:
+    def remove(self, name: str) -> None:
+        """Stop an instance and forget it when it has ended."""
         self._leaving.add(name)
         self._driver.post(name, StopRequested("removed from the configuration"))
         self._forget_if_stopped(name, self._driver.entry(name).instance)

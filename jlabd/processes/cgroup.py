@@ -159,4 +159,6 @@ def _write(path: str, data: bytes) -> None:
 
 def _below(folder: str) -> list[str]:
     """Return the cgroups below `folder`, each before those below itself."""
+    if "nr_descendants 0\n" in _text(f"{folder}/cgroup.stat"):
+        return []
     return [path for path, _, _ in os.walk(folder)][1:]

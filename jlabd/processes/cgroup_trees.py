@@ -22,7 +22,7 @@ from jlabd.processes.hunt import REPORT_EVERY_S, Hunter, log_survivors
 from jlabd.processes.marks import Target, mark_of
 from jlabd.processes.refusals import SpawnError
 from jlabd.processes.tree import Enrolment
-from jlabd.processes.usage import Usage, usage
+from jlabd.processes.usage import Usage, memory_of
 
 if TYPE_CHECKING:
     from jlabd.processes.identity import Identity
@@ -98,10 +98,9 @@ class CgroupTrees:
         """Return what the instance uses: the kernel's count where there is one. Raises OSError."""
         leaf = self._leaf(name)
         seconds, memory = cgroup.cpu_seconds(leaf), cgroup.memory_bytes(leaf)
-        if seconds is not None and memory is not None:
-            return Usage(seconds, memory)
-        counted = usage(self.pids(name))
-        return Usage(counted.cpu_seconds if seconds is None else seconds, memory or counted.memory_bytes)
+        if seconds is None:  # the leaf is gone, and with it all that it counted
+            return Usage(0.0, 0)
+        return Usage(seconds, memory_of(self.pids(name)) if memory is None else memory)
 
     def close(self) -> None:
         """Let go of the leaves; no process is touched."""

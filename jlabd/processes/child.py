@@ -227,9 +227,9 @@ def _execute(plan: Plan) -> None:
         try:
             os.execve(program, plan.argv, plan.env)  # noqa: S606  (starting programs is what we are for)
         except OSError as error:
-            if failure is None or error.errno not in (errno.ENOENT, errno.ENOTDIR):
-                failure = error
-    raise failure or OSError(errno.ENOENT, "", "")
+            if len(plan.programs) == 1 or os.path.exists(program):  # noqa: PTH110  (no imports after a fork)
+                failure = failure or error  # of those in PATH that are there, the first tells why
+    raise failure or OSError(errno.ENOENT, os.strerror(errno.ENOENT))
 
 
 STEPS: tuple[tuple[Stage, Callable[[Plan], None]], ...] = (

@@ -71,10 +71,11 @@ class Hunter:
             self._reaper.buried.clear()
         while hunts := [hunt for hunt in self._hunts if not hunt.done.done()]:
             try:
-                snapshot = await take_snapshot_gently()
+                snapshot = await take_snapshot_gently({hunt.target.limit for hunt in hunts})
                 buried = self._newly_buried()
                 for hunt in hunts:
                     self._strike(hunt, snapshot, buried)
+                    await asyncio.sleep(0)
             except OSError as error:  # no descriptors or memory: the killed ones will free some
                 log.warning("Cannot look at the processes; trying again.", error=str(error))
                 await asyncio.sleep(_LONGEST_PAUSE_S)

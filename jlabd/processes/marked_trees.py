@@ -56,7 +56,8 @@ class MarkedTrees:
     def pids(self, name: str) -> list[int]:
         """Return the living processes of the instance, as of half a second ago at most. Raises OSError."""
         if self._snapshot is None or time.monotonic() - self._taken_at > _FRESH_S:
-            self._snapshot, self._taken_at = take_snapshot(), time.monotonic()
+            limits = {target.limit for target in self._targets.values()}
+            self._snapshot, self._taken_at = take_snapshot(limits), time.monotonic()
         return self._members(name, self._snapshot)
 
     def is_empty(self, name: str) -> bool:

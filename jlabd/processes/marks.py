@@ -22,7 +22,7 @@ import asyncio
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -80,12 +80,19 @@ class Snapshot:
     def __init__(self) -> None:
         self.seen: dict[int, Seen] = {}
         self._children: defaultdict[int, list[int]] = defaultdict(list)
+        self._limited: defaultdict[int | None, set[int]] = defaultdict(set)
+        self._marked: defaultdict[str | None, set[int]] = defaultdict(set)
+        self._sessions: defaultdict[int, set[int]] = defaultdict(set)
         self._uids: dict[int, int | None] = {}
 
     def add(self, one: Seen) -> None:
         """Take one process in."""
-        self.seen[one.stat.pid] = one
-        self._children[one.stat.ppid].append(one.stat.pid)
+        pid = one.stat.pid
+        self.seen[pid] = one
+        self._children[one.stat.ppid].append(pid)
+        self._limited[one.limit].add(pid)
+        self._marked[one.mark].add(pid)
+        self._sessions[one.stat.session].add(pid)
 
     def real_uid(self, pid: int) -> int | None:
         """Return the real user of a process, None if it is gone; asked for few, so looked up late."""
@@ -95,20 +102,21 @@ class Snapshot:
 
     def members(self, target: Target, strays: frozenset[int] = frozenset()) -> dict[int, procfs.Stat]:
         """Return the living processes of `target`. `strays` are orphans that can belong to nobody else of its user."""
-        sure = {pid for pid, one in self.seen.items() if one.limit == target.limit or self._is_leader(one, target)}
+        sure = self._limited.get(target.limit, set()) | self._leader(target)
         found = {pid for pid in sure if self._may_be(pid, target, marked=True)}
         found |= self._below(found, target)
         sessions = {self.seen[pid].stat.session for pid in found} - {os.getsid(0), 0}
-        for pid, one in self.seen.items():
-            hinted = one.stat.session in sessions or one.mark == target.mark or pid in strays
-            if pid not in found and hinted and self._may_be(pid, target, marked=False):
-                found.add(pid)
+        hinted = self._marked.get(target.mark, set()).union(*(self._sessions[number] for number in sessions))
+        hinted |= strays & self.seen.keys()
+        found |= {pid for pid in hinted - found if self._may_be(pid, target, marked=False)}
         found |= self._below(found, target)
         return {pid: self.seen[pid].stat for pid in found}
 
-    def _is_leader(self, one: Seen, target: Target) -> bool:
+    def _leader(self, target: Target) -> set[int]:
         leader = target.leader
-        return leader is not None and (one.stat.pid, one.stat.start_ticks) == (leader.pid, leader.start_ticks)
+        if leader is None or leader.pid not in self.seen:
+            return set()
+        return {leader.pid} if self.seen[leader.pid].stat.start_ticks == leader.start_ticks else set()
 
     def _may_be(self, pid: int, target: Target, *, marked: bool) -> bool:
         uid = self.real_uid(pid)
@@ -130,19 +138,22 @@ class Snapshot:
         return found
 
 
-def take_snapshot() -> Snapshot:
-    """Return what runs now. Takes some 30 µs per process. Raises OSError if looking failed."""
+def take_snapshot(known_limits: Container[int | None] = ()) -> Snapshot:
+    """Return what runs now. Takes some 70 µs per process. Raises OSError if looking failed.
+
+    Processes that carry one of `known_limits` are not asked for their other mark.
+    """
     snapshot = Snapshot()
-    for one in _look():
+    for one in _look(known_limits):
         if one is not None:
             snapshot.add(one)
     return snapshot
 
 
-async def take_snapshot_gently() -> Snapshot:
+async def take_snapshot_gently(known_limits: Container[int | None] = ()) -> Snapshot:
     """Do as `take_snapshot` does, without holding up the event loop."""
     snapshot = Snapshot()
-    for number, one in enumerate(_look(), 1):
+    for number, one in enumerate(_look(known_limits), 1):
         if one is not None:
             snapshot.add(one)
         if number % _BREATH == 0:
@@ -150,7 +161,7 @@ async def take_snapshot_gently() -> Snapshot:
     return snapshot
 
 
-def _look() -> Iterator[Seen | None]:
+def _look(known_limits: Container[int | None]) -> Iterator[Seen | None]:
     """Yield one process after the other, None for those that do not matter."""
     own = os.getpid()
     for pid in procfs.pids():
@@ -159,5 +170,4 @@ def _look() -> Iterator[Seen | None]:
             yield None
             continue
         limit = procfs.realtime_limit(pid)
-        # The limit says it all, and faster; but a lab of another daemon may run a daemon (and its labs) of its own.
-        yield Seen(stat, limit, procfs.environment_mark(pid))
+        yield Seen(stat, limit, None if limit in known_limits else procfs.environment_mark(pid))

@@ -25,10 +25,11 @@ class Usage:
 
 def usage(pids: Iterable[int]) -> Usage:
     """Return what `pids` use together; those that are gone use nothing. Raises OSError."""
-    ticks = memory = 0
-    for pid in pids:
-        stat = procfs.stat(pid)
-        if stat is not None:
-            ticks += stat.cpu_ticks
-            memory += procfs.resident_private_bytes(pid)
-    return Usage(ticks / procfs.TICKS_PER_SECOND, memory)
+    pids = list(pids)
+    ticks = sum(stat.cpu_ticks for pid in pids if (stat := procfs.stat(pid)) is not None)
+    return Usage(ticks / procfs.TICKS_PER_SECOND, memory_of(pids))
+
+
+def memory_of(pids: Iterable[int]) -> int:
+    """Return the resident memory of `pids` in bytes, without files and shared memory. Raises OSError."""
+    return sum(map(procfs.resident_private_bytes, pids))

@@ -44,6 +44,7 @@ class Jlabd:
         self.socket = self.folder / "run/control.sock"
         self.env = {**os.environ, **(env or {})}
         self.wrap = wrap
+        daemon = daemon if "include" in daemon else f'include = ""\n{daemon}'
         self._head = HEAD.replace("{daemon}", daemon).replace("{nginx}", nginx)
         account = 'user = "root"\nallow_root = true\n' if os.geteuid() == 0 else ""
         self._head = self._head.replace("{account}", defaults if "user" in defaults else account + defaults)

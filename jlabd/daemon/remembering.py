@@ -1,0 +1,60 @@
+"""Remembering: writes down what a later daemon needs, soon after each change and never in anybody's way."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+
+from jlabd.core.memory import Memory, remember
+from jlabd.core.state import Desired, Instance
+from jlabd.daemon.driver import Driver
+from jlabd.daemon.hands import RealHands
+from jlabd.store import Store
+
+PAUSE_S = 0.2
+"""Between two writes: many changes at once are one write. What is lost with a daemon that dies in between is only what
+can be found again by looking at the processes."""
+
+
+class Remembering:
+    """Keeps the state file in line with the table."""
+
+    def __init__(self, driver: Driver, hands: RealHands, store: Store) -> None:
+        self._driver = driver
+        self._hands = hands
+        self._store = store
+        self._changed = asyncio.Event()
+        self._desired: dict[str, Desired] = {}
+        driver.watch(self._seen)
+
+    def freeze_desired(self) -> None:
+        """Remember what is desired now, whatever follows: the daemon's own end is no request of the operator's."""
+        self._desired = {name: self._driver.entry(name).instance.desired for name in self._driver}
+
+    async def keep_writing(self) -> None:
+        """Write for ever."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            if not await asyncio.to_thread(self._store.write, self.memories()):
+                self._changed.set()
+                await asyncio.sleep(10 * PAUSE_S)
+            await asyncio.sleep(PAUSE_S)
+
+    def write_now(self) -> None:
+        """Write before the daemon ends."""
+        self._store.write(self.memories())
+
+    def memories(self) -> dict[str, Memory]:
+        """Return what is to be remembered of each instance."""
+        now = time.monotonic()
+        return {name: self._memory(name, now) for name in self._driver}
+
+    def _memory(self, name: str, now: float) -> Memory:
+        instance = self._driver.entry(name).instance
+        memory = remember(instance, self._hands.server(name), self._hands.fields(name), now)
+        return replace(memory, desired=self._desired.get(name, instance.desired))
+
+    def _seen(self, _name: str, _before: Instance, _after: Instance) -> None:
+        self._changed.set()
