@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, fields
@@ -123,9 +124,17 @@ def _memory(entry: Mapping[str, Any]) -> Memory:
         incarnation=int(entry["incarnation"]),
         failures=int(entry["failures"]),
         restarts=int(entry["restarts"]),
-        age_s=float(entry["age_s"]),
-        ready_for_s=None if entry["ready_for_s"] is None else float(entry["ready_for_s"]),
-        remaining_s=None if entry["remaining_s"] is None else float(entry["remaining_s"]),
+        since=_moment(entry["since"]),
+        ready_at=None if entry["ready_at"] is None else _moment(entry["ready_at"]),
+        remaining_s=None if entry["remaining_s"] is None else _moment(entry["remaining_s"]),
         server=Server(int(server["pid"]), int(server["start_ticks"])) if server else None,
         fields={str(key): str(value) for key, value in entry["fields"].items()},
     )
+
+
+def _moment(value: Any) -> float:
+    """Return a number of seconds. Raises ValueError for what no clock shows."""
+    seconds = float(value)
+    if not math.isfinite(seconds):
+        raise ValueError(f"{value!r} is no time")
+    return seconds

@@ -27,7 +27,7 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """One instance as its last daemon knew it. Moments are kept as ages and remaining times, in seconds."""
+    """One instance as its last daemon knew it. Moments are of the monotonic clock, which lasts as long as the boot."""
 
     desired: Desired
     actual: Actual
@@ -35,11 +35,10 @@ class Memory:
     incarnation: int
     failures: int
     restarts: int
-    age_s: float
-    """How long `actual` had been so."""
-    ready_for_s: float | None
+    since: float
+    ready_at: float | None
     remaining_s: float | None
-    """Until the end of a backoff."""
+    """Until the end of a backoff, when this was written: the time without a daemon does not count."""
     server: Server | None
     fields: Mapping[str, str] = field(default_factory=_nothing)
     """Fingerprints of the spec that the incarnation was started with, by field."""
@@ -54,8 +53,8 @@ def remember(instance: Instance, server: Server | None, fields: Mapping[str, str
         incarnation=instance.incarnation,
         failures=instance.failures,
         restarts=instance.restarts,
-        age_s=now - instance.since,
-        ready_for_s=None if instance.ready_at is None else now - instance.ready_at,
+        since=instance.since,
+        ready_at=instance.ready_at,
         remaining_s=_remaining(instance, now),
         server=server,
         fields=fields,
@@ -63,17 +62,14 @@ def remember(instance: Instance, server: Server | None, fields: Mapping[str, str
 
 
 def recall(memory: Memory, now: float) -> Instance:
-    """Return the instance as it was, its moments set back by what had passed; `pid` is left open.
-
-    How long no daemon ran is not counted: neither a backoff nor the time of being ready goes on without one.
-    """
+    """Return the instance as it was, at monotonic time `now`; who its server is stays open."""
     return Instance(
         desired=memory.desired,
         actual=memory.actual,
         reason=memory.reason,
-        since=now - memory.age_s,
+        since=min(memory.since, now),
         incarnation=memory.incarnation,
-        ready_at=None if memory.ready_for_s is None else now - memory.ready_for_s,
+        ready_at=None if memory.ready_at is None else min(memory.ready_at, now),
         deadline=None if memory.remaining_s is None else now + memory.remaining_s,
         failures=memory.failures,
         restarts=memory.restarts,

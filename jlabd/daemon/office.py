@@ -7,6 +7,7 @@ import os
 import signal as signals
 import time
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -171,8 +172,9 @@ class Office:
 
     async def log_follow(self, name: str, lines: int) -> AsyncGenerator[bytes, None]:
         """Yield the last `lines` lines and then what is added, also across rotation, without end."""
-        async for piece in self._logs.follow(name, lines):
-            yield piece
+        async with aclosing(self._logs.follow(name, lines)) as pieces:
+            async for piece in pieces:
+                yield piece
 
     def _spec(self, name: str) -> InstanceSpec:
         if name not in self._driver:
