@@ -79,14 +79,19 @@ def pids(folder: str) -> list[int]:
     return found
 
 
+def has_kill(folder: str) -> bool:
+    """Say whether the kernel can kill the whole cgroup at one stroke (5.14 and later)."""
+    return os.access(f"{folder}/cgroup.kill", os.F_OK)
+
+
 def kill_all(folder: str) -> None:
     """Kill every process in the cgroup and below it, forks under way included. Raises OSError.
 
-    Kernels before 5.14 have no cgroup.kill: there this is one round of killing in a frozen cgroup, to be repeated.
+    Without `has_kill` this is one round of killing in a frozen cgroup, to be repeated.
     """
-    try:
+    if has_kill(folder):
         _write(f"{folder}/cgroup.kill", b"1")
-    except FileNotFoundError:
+    else:
         kill_one_by_one(folder)
 
 

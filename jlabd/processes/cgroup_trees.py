@@ -123,7 +123,7 @@ class CgroupTrees:
         events = cgroup.open_events(leaf)
         if events is None:
             return
-        has_kill = os.access(f"{leaf}/cgroup.kill", os.F_OK)
+        has_kill = cgroup.has_kill(leaf)
         try:
             while cgroup.is_populated(events):
                 cgroup.kill_all(leaf)

@@ -23,7 +23,7 @@ from jlabd.processes import rotation
 from jlabd.processes.command import CommandResult, run
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncGenerator, Iterator
 
     from jlabd.spec import LogSpec
 
@@ -222,7 +222,7 @@ class Logs:
         """Return the last lines (see the function)."""
         return tail(self._log_dir, name, lines)
 
-    async def follow(self, name: str, lines: int) -> AsyncIterator[bytes]:
+    async def follow(self, name: str, lines: int) -> AsyncGenerator[bytes, None]:
         """Yield the last `lines` lines, then all that is written, byte for byte, until the caller stops.
 
         Rotation loses nothing: what was not yet read is taken from the backups. A log that is deleted or replaced is

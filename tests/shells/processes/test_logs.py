@@ -189,7 +189,7 @@ async def test_rotation_where_the_head_cannot_be_cut(memory_dir, starter):
         await asyncio.sleep(0)
     numbers = [int(line[:9]) for line in everything(memory_dir).split(b"\n")[:-1]]
     assert numbers == sorted(set(numbers))
-    assert len(numbers) > 300_000 * 0.999
+    assert len(numbers) > 300_000 * (0.999 if os.geteuid() == 0 else 0.95)
     assert len(backups(memory_dir)) > 2
 
 

@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from rig.waiting import eventually, until
 
-from jlabd.processes import procfs
+from jlabd.processes import cgroup, hunt, procfs
+from jlabd.processes.choice import choose_trees
 from jlabd.processes.exits import wait_exit
 from jlabd.processes.marked_trees import MarkedTrees
 from jlabd.processes.marks import is_ours, mark_of, realtime_limit
@@ -221,7 +223,7 @@ async def test_a_new_daemon_finds_what_an_old_one_left(runtime_dir, starter):
     await settled(starter, 2)
     old.close()
     new = MarkedTrees(runtime_dir)
-    assert new.pids("a") == sorted(starter.living())
+    await eventually(lambda: len(new.pids("a")) == 2 and new.pids("a") == sorted(starter.living()))
     await new.kill("a")
     assert starter.living() == []
     new.close()
@@ -277,3 +279,99 @@ async def test_looking_fails_loudly(marked, starter, monkeypatch):
     monkeypatch.undo()
     assert time.monotonic() - started > 0.6
     assert starter.living() == []
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("kind", ["forks all the time", "double fork", "stops itself"])
+async def test_old_kernels_without_cgroup_kill(runtime_dir, starter, monkeypatch, kind):
+    """Where the kernel cannot kill a cgroup at one stroke, it is emptied process by process."""
+    keeper = choose_trees(runtime_dir)
+    assert keeper.kind == "cgroup"
+    monkeypatch.setattr(cgroup, "has_kill", lambda _: False)
+    script, many = HOSTILE[kind]
+    await starter.start(keeper, "a", *script)
+    await settled(starter, many)
+    async with asyncio.timeout(10):
+        await keeper._empty("a", keeper._leaf("a"))
+    assert starter.living() == []
+    await keeper.kill("a")
+    assert not os.path.exists(keeper._leaf("a"))
+    keeper.close()
+
+
+@pytest.mark.root
+async def test_cgroups_that_a_lab_made_inside_are_covered(runtime_dir, starter):
+    """Processes in cgroups that the instance itself made below its own end with it, and the cgroups go."""
+    keeper = choose_trees(runtime_dir)
+    process = await starter.start(keeper, "a", "new_session.py")
+    await settled(starter, 2)
+    leaf = Path(keeper._leaf("a"))
+    (leaf / "inner" / "most").mkdir(parents=True)
+    (leaf / "inner" / "most" / "cgroup.procs").write_text(str(process.pid))
+    assert sorted(keeper.pids("a")) == sorted(starter.living())
+    await keeper.kill("a")
+    assert starter.living() == []
+    assert not leaf.exists()
+    keeper.close()
+    assert not leaf.parent.exists()
+
+
+@pytest.mark.root
+async def test_who_left_the_cgroup_is_found(runtime_dir, starter):
+    """A process that was moved out of the instance's cgroup, as a login session is, ends too."""
+    keeper = choose_trees(runtime_dir)
+    await starter.start(keeper, "a", "new_session.py")
+    await settled(starter, 2)
+    for pid in keeper.pids("a"):
+        Path(cgroup.own_folder(), "cgroup.procs").write_text(str(pid))
+    assert keeper.is_empty("a")
+    assert len(starter.living()) == 2
+    await keeper.kill("a")
+    assert starter.living() == []
+    keeper.close()
+
+
+async def test_what_cannot_be_written_is_not_chosen(runtime_dir, monkeypatch, tmp_path):
+    """Where no cgroup can be made, or what looks like one is none, marks are chosen."""
+    for folder in (None, "/proc/no/such/cgroup", str(tmp_path)):
+        monkeypatch.setattr(cgroup, "own_folder", lambda folder=folder: folder)
+        keeper = choose_trees(runtime_dir)
+        assert keeper.kind == "marks"
+        keeper.close()
+
+
+async def test_a_process_that_does_not_die_is_named(marked, starter, monkeypatch, capsys):
+    """While something does not die the log says what, and the kill goes on waiting for it."""
+    await starter.start(marked, "a", "ignores_term.py")
+    await settled(starter, 1)
+    monkeypatch.setattr(hunt, "REPORT_EVERY_S", 0.1)
+    with monkeypatch.context() as patch:
+        patch.setattr(hunt.signal, "pidfd_send_signal", lambda *_: None)
+        task = asyncio.create_task(marked.kill("a"))
+        await asyncio.sleep(0.6)
+        assert not task.done()
+    await task
+    said = capsys.readouterr().out
+    assert "do not die" in said
+    assert f"{starter.started[0].pid} python" in said
+    assert starter.living() == []
+
+
+async def test_many_deaths_at_once_drown_no_other_signal(marked, starter, capfd):
+    """A thousand processes that die at a time neither fill Python's signal pipe nor lose the daemon's SIGTERM."""
+    code = "import os, signal\nfor _ in range(600):\n    if os.fork() == 0: signal.pause()\nsignal.pause()"
+    enrolment = marked.prepare("a", None)
+    launch = starter.launch("tells.py", mark=enrolment.mark, argv=(sys.executable, "-S", "-c", code, starter.needle))
+    await starter.spawn(launch)
+    await settled(starter, 601)
+    told = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, told.set)
+    for pid in starter.living():
+        os.kill(pid, signal.SIGKILL)
+    time.sleep(0.5)  # noqa: ASYNC251  (the loop is to be busy elsewhere)
+    os.kill(os.getpid(), signal.SIGUSR1)
+    async with asyncio.timeout(5):
+        await told.wait()
+    await marked.kill("a")
+    asyncio.get_running_loop().remove_signal_handler(signal.SIGUSR1)
+    assert "wakeup" not in capfd.readouterr().err
