@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from jlabd import __version__
+from jlabd.config.accounts import own_name
 from jlabd.config.edit import Document, edit
 from jlabd.config.problems import ConfigError
 from jlabd.control.supervisor import RefusedError, Settled
@@ -73,6 +74,7 @@ class Office:
         self._journal = journal
         self._logs = logs
         self._times = times
+        self._own_user = own_name(os.geteuid())
         self.stopping = False
 
     @property

@@ -23,6 +23,7 @@ import json
 import shutil
 import socket
 import stat
+import tempfile
 import traceback
 from typing import Any, Dict, List, NoReturn, Sequence
 
@@ -122,8 +123,8 @@ def prepare_runtime_folder(folder: str) -> None:
         runtime = f"/tmp/jlabd-{os.geteuid()}-{instance}"  # noqa: S108  (make_private takes no folder but our own)
     try:
         make_private(runtime)
-    except OSError as error:
-        raise Refused(f"Cannot make {runtime} for the kernels' sockets: {error.strerror}") from error
+    except FileExistsError:  # somebody else took the name
+        runtime = tempfile.mkdtemp(prefix="jlabd-", dir="/tmp")
     os.environ["JUPYTER_RUNTIME_DIR"] = runtime
 
 
