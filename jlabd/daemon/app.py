@@ -19,6 +19,7 @@ from jlabd.control.server import ControlServer
 from jlabd.core.events import StopRequested
 from jlabd.core.reconcile import Plan
 from jlabd.core.state import AT_REST, Actual, Instance
+from jlabd.daemon import handover
 from jlabd.daemon.clock import LoopTimer
 from jlabd.daemon.driver import Driver
 from jlabd.daemon.front_door import FrontDoor
@@ -58,6 +59,7 @@ class App:
 
     def __init__(self, loaded: Loaded) -> None:
         self._loaded = loaded
+        self._received = handover.receive()
         self._tasks = Tasks()
         self._journal = Journal()
         self._times = Times(started=time.monotonic(), loaded=time.monotonic())
@@ -100,7 +102,7 @@ class App:
         self._hands.post = self._driver.post
         self._driver.watch(self._note)
         store = Store(daemon.state_dir, boot_id())
-        self._recovery = Recovery(self._driver, self._hands, store.read())
+        self._recovery = Recovery(self._driver, self._hands, store.read(), self._kept_sockets())
         self._remembering = Remembering(self._driver, self._hands, store)
         self._roster = Roster(self._driver, self._hands.forget)
         self._front_door = FrontDoor(self._journal)
@@ -118,6 +120,11 @@ class App:
             times=self._times,
         )
         stack.push_async_callback(self._tasks.cancel_all)
+
+    def _kept_sockets(self) -> dict[str, int]:
+        prefix = handover.INSTANCE
+        kept = [purpose for purpose in self._received if purpose.startswith(prefix)]
+        return {purpose.removeprefix(prefix): self._received.pop(purpose) for purpose in kept}
 
     async def _open_doors(self, configuration: Configuration, stack: contextlib.AsyncExitStack) -> None:
         """Open the control socket and the HTTP endpoint, let the instances in, then tell nginx."""

@@ -41,15 +41,20 @@ class Found:
 class Recovery:
     """Lets instances into the table, each as it was left."""
 
-    def __init__(self, driver: Driver, hands: RealHands, memories: Mapping[str, Memory]) -> None:
+    def __init__(
+        self, driver: Driver, hands: RealHands, memories: Mapping[str, Memory], sockets: dict[str, int]
+    ) -> None:
+        """`sockets` are descriptors of listening sockets that were kept elsewhere, by instance; owned from now on."""
         self._driver = driver
         self._hands = hands
         self._around = hands.around
         self._memories = memories
+        self._sockets = sockets
         self._incarnations = incarnations(hands.around.labs_dir)
 
     def let_in(self, spec: InstanceSpec) -> None:
         """Enter `spec` into the table: as remembered, as found, or as new. Raises OSError if it could not be looked."""
+        self._take_back_socket(spec)
         memory = self._memory(spec.name)
         found = look_for(self._around, spec.name, memory)
         instance = self._instance(spec, memory, found)
@@ -66,6 +71,7 @@ class Recovery:
 
     def strangers(self, configured: Mapping[str, InstanceSpec]) -> Iterator[InstanceSpec]:
         """Yield specs for what is configured no more, but has living processes: to be let in, and stopped."""
+        self._close_unused_sockets()
         for name in sorted((self._memories.keys() | self._incarnations.keys()) - configured.keys()):
             if not look_for(self._around, name, None).tree_empty:
                 socket = f"{self._around.daemon.sockets_dir}/{name}.sock"
@@ -75,6 +81,10 @@ class Recovery:
         """Return what is remembered; of an instance that never ran nothing is, so that autostart decides."""
         memory = self._memories.get(name)
         return memory if memory is not None and memory.incarnation > 0 else None
+
+    def _close_unused_sockets(self) -> None:
+        while self._sockets:
+            os.close(self._sockets.popitem()[1])
 
     def _instance(self, spec: InstanceSpec, memory: Memory | None, found: Found) -> Instance:
         number = self._incarnations.get(spec.name, 0)
@@ -103,7 +113,19 @@ class Recovery:
         log.info("A running server was found and is taken over.", instance=spec.name, pid=process.pid)
         return life
 
+    def _take_back_socket(self, spec: InstanceSpec) -> None:
+        descriptor = self._sockets.pop(spec.name, None)
+        if descriptor is None:
+            return
+        try:
+            self._around.listeners.adopt(spec, descriptor)
+        except ListenError as error:
+            log.warning("A socket that was kept cannot be used again.", instance=spec.name, error=error.reason)
+            os.close(descriptor)
+
     def _recover_socket(self, spec: InstanceSpec, process: Process) -> None:
+        if self._around.listeners.holds(spec):
+            return
         for descriptor in sockets_of(process):
             try:
                 self._around.listeners.adopt(spec, descriptor)

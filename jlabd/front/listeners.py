@@ -87,6 +87,15 @@ class Listeners:
         if held is not None:
             held.socket.close()
 
+    def holds(self, spec: InstanceSpec) -> bool:
+        """Return whether the instance's socket is open and listens where `spec` says."""
+        held = self._held.get(spec.name)
+        return held is not None and held.listen == spec.listen and is_listening(held.socket)
+
+    def descriptors(self) -> dict[str, int]:
+        """Return the descriptors of all sockets by instance; they stay ours."""
+        return {name: held.socket.fileno() for name, held in self._held.items()}
+
     def fileno(self, name: str) -> int:
         """Return the descriptor of the instance's socket. Raises KeyError."""
         return self._held[name].socket.fileno()
