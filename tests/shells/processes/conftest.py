@@ -121,3 +121,19 @@ def starter(runtime_dir):
 def me():
     """The test's own account entry."""
     return pwd.getpwuid(os.geteuid())
+
+
+@pytest.fixture
+def log_dir(tmp_path):
+    """A folder for logs on a file system that can cut in place, if the test folder is on one."""
+    folder = tmp_path / "log"
+    folder.mkdir(mode=0o750)
+    return folder
+
+
+@pytest.fixture
+def memory_dir():
+    """A folder on a file system that cannot cut in place (tmpfs)."""
+    folder = Path(tempfile.mkdtemp(prefix="jl", dir="/dev/shm"))
+    yield folder
+    shutil.rmtree(folder)
