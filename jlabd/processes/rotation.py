@@ -8,8 +8,8 @@ on writing; the head moves to NAME.log.1, older ones to NAME.log.2 and so on, co
 Where the file system can cut the head off in place (ext4 and xfs: fallocate COLLAPSE_RANGE) no byte is lost. Backups
 then are whole blocks, so that a line may begin in NAME.log.1 and end in NAME.log; one after the other they are exactly
 what was written. Elsewhere (tmpfs, btrfs, network) the log is copied to its very end and emptied by the next system
-call: only what is written between these two, a few millionths of a second, can get lost (a time slice of the
-processor if the program is interrupted just there, which root prevents).
+call: only what is written between these two, a few millionths of a second, can get lost (more if the program is
+interrupted just there, which root prevents).
 
 The copy is on the disk before anything is cut. After a crash in between, the next run finds the copy, compares it with
 the log's head, and so knows whether the cut had been made. `cut N` on stdout says how many bytes went off the front.
@@ -146,9 +146,11 @@ def _empty(log: int, copy: int, position: int) -> int:
 
 @contextlib.contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Take precedence over all ordinary processes on this processor, if we may: root may."""
-    with contextlib.suppress(PermissionError):
+    """Take precedence over all ordinary processes on this processor; who is not root begins a fresh slice of time."""
+    try:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    except PermissionError:
+        os.sched_yield()
     try:
         yield
     finally:

@@ -69,6 +69,7 @@ def adopt(who: Identity) -> Process | None:
         return None
     process = Process(who.pid, pidfd, who)
     if identity.is_alive(who):  # looked at after the pidfd was opened: so both speak of the same process
+        claims.claim(who.pid)  # after a re-execution it is our child, whose exit is for `wait_exit`
         return process
     process.close()
     return None

@@ -19,10 +19,10 @@ from jlabd.processes.spawn import SpawnError, spawn
 
 async def refusal(starter, launch, **descriptors):
     """Try to start what cannot be started; return the error, after seeing that no child is left."""
-    before = set(os.listdir("/proc/self/fd"))
+    before, earlier = set(os.listdir("/proc/self/fd")), set(procfs.children())
     with pytest.raises(SpawnError) as caught:
         await starter.spawn(launch, **descriptors)
-    await eventually(lambda: not any(claims.is_claimed(pid) for pid in procfs.children()))
+    await eventually(lambda: not any(claims.is_claimed(pid) for pid in set(procfs.children()) - earlier))
     assert set(os.listdir("/proc/self/fd")) == before
     return caught.value
 
