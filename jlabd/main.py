@@ -17,13 +17,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the daemon in the foreground, or check its configuration; returns the exit status."""
     options = _options(argv)
     path = Path(options.config).absolute()
-    return check(path) if options.check else serve(path)
+    if options.check:
+        return check(path)
+    return try_out(path) if options.try_out else serve(path)
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="jlabd", description="The supervisor for JupyterLab, in the foreground.")
     parser.add_argument("--config", metavar="PATH", default=DEFAULT_CONFIG, help="default: %(default)s")
     parser.add_argument("--check", action="store_true", help="say what is wrong with the configuration, and end")
+    parser.add_argument("--try", dest="try_out", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--version", action="version", version=f"jlabd {__version__}")
     return parser.parse_args(argv)
 
@@ -38,6 +41,21 @@ def check(path: Path) -> int:
     if not problems:
         print(f"{path}: ok")
     return 1 if problems else 0
+
+
+def try_out(path: Path) -> int:
+    """Find out whether this code could serve: everything is imported and the configuration read. Nothing is touched."""
+    from jlabd.config.problems import ConfigError  # noqa: PLC0415  (see check)
+    from jlabd.config.read import load  # noqa: PLC0415
+    from jlabd.daemon import app  # noqa: PLC0415
+
+    try:
+        load(path)
+    except ConfigError as error:
+        print(*error.problems, sep="\n", file=sys.stderr)
+        return 1
+    print(f"jlabd {__version__} can start ({app.__name__})")
+    return 0
 
 
 def serve(path: Path) -> int:

@@ -57,6 +57,13 @@ def listen_unix(path: str, mode: int, owner: tuple[int, int] | None = None, back
         raise
 
 
+def adopt_unix(path: str, descriptor: int) -> UnixListener:
+    """Own the listening socket `descriptor` from now on, and the name `path` if it is its. Raises OSError."""
+    listener = socket.socket(fileno=descriptor)
+    listener.setblocking(False)
+    return UnixListener(path, listener, _identity(path))
+
+
 @contextmanager
 def address(path: str) -> Iterator[str]:
     """Give a name for `path` that fits into a socket address: itself, or one by way of its open folder."""

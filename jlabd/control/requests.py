@@ -69,6 +69,12 @@ class Requests:
         _log.info("Asked over the control socket", verb="reload", dry_run=dry_run, by=caller.user, pid=caller.pid)
         return answer(await self._to_the_end(self._supervisor.reload(dry_run=dry_run, by=caller.user)))
 
+    async def reexec(self, _request: web.Request, caller: Caller) -> web.StreamResponse:
+        """Have the daemon replaced by the code on disk."""
+        check_administrator(caller, "replace the daemon")
+        _log.info("Asked over the control socket", verb="reexec", by=caller.user, pid=caller.pid)
+        return answer({"message": await self._to_the_end(self._supervisor.reexec(caller.user))})
+
     async def logs(self, request: web.Request, caller: Caller) -> web.StreamResponse:
         """Answer with the end of an instance's log, and go on with what is added if that is wanted."""
         name, lines = request.match_info["name"], lines_wanted(request, DEFAULT_LINES)

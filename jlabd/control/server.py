@@ -8,6 +8,7 @@ The route table, literally. "own" stands for the instance's own user; administra
 | POST /start, /stop, /restart   | own            | "names" or "all", see below  | lines, see below       |
 | POST /signal                   | administrators | {"name", "signal": number}   | {"name", "signal"}     |
 | POST /reload                   | administrators | {"dry_run" (false)}          | the plan               |
+| POST /reexec                   | administrators |                              | {"message"}            |
 | GET /logs/N[?lines=M&follow=1] | own            |                              | the log's bytes        |
 | GET /events[?lines=M&follow=1] | own            |                              | one event a line       |
 | GET /url/N[?token=1]           | own            |                              | {"url"}                |
@@ -40,7 +41,7 @@ from jlabd.control.callers import Callers, Peer, peer_of
 from jlabd.control.lifecycle import Lifecycle
 from jlabd.control.requests import Requests
 from jlabd.control.supervisor import RefusedError, Supervisor
-from jlabd.unixsocket import UnixListener, listen_unix
+from jlabd.unixsocket import UnixListener, adopt_unix, listen_unix
 
 Answer = Callable[[web.Request, Caller], Awaitable[web.StreamResponse]]
 
@@ -83,11 +84,20 @@ class ControlServer:
         self._listener: UnixListener | None = None
         self._accepting: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        """Listen. Raises OSError."""
+    async def start(self, inherited: int | None = None) -> None:
+        """Listen, on the descriptor that an earlier program image of this process handed over if there is one.
+
+        Raises OSError.
+        """
         await self._runner.setup()
-        self._listener = listen_unix(self._path, 0o666)
+        self._listener = listen_unix(self._path, 0o666) if inherited is None else adopt_unix(self._path, inherited)
         self._accepting = asyncio.create_task(self._accept_all(self._listener.socket))
+
+    @property
+    def descriptor(self) -> int:
+        """The descriptor of the listening socket."""
+        assert self._listener is not None
+        return self._listener.socket.fileno()
 
     async def close(self) -> None:
         """Stop listening, end the connections, and remove the socket if it is still ours."""
@@ -133,6 +143,7 @@ class ControlServer:
             ("POST", "/restart", self._lifecycle.restart),
             ("POST", "/signal", self._requests.signal),
             ("POST", "/reload", self._requests.reload),
+            ("POST", "/reexec", self._requests.reexec),
             ("GET", "/logs/{name}", self._requests.logs),
             ("GET", "/events", self._requests.events),
             ("GET", "/url/{name}", self._requests.url),

@@ -84,9 +84,13 @@ class Supervisor(Protocol):
     async def reload(self, *, dry_run: bool, by: str) -> dict[str, Any]:
         """Apply the edited configuration, or only say what would be done.
 
-        Returns {"ok": bool, "problems": [str], "added": [name], "changed": {name: [key]}, "removed": [name],
-        "untouched": int, "nginx": text of the differences, "error": str}.
+        Returns {"ok": bool, "refused": bool, "problems": [str], "added": [name], "changed": {name: [key]},
+        "removed": [name], "untouched": int, "nginx": text of the differences, "error": str}. `refused`: nothing was, or
+        would be, changed.
         """
+
+    async def reexec(self, by: str) -> str:
+        """Replace the daemon by the code on disk, and return a sentence that says so. Raises RefusedError."""
 
     def url(self, name: str, *, token: bool) -> str:
         """Return the address to open; with `token` one that logs in. Raises RefusedError."""

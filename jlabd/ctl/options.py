@@ -25,7 +25,17 @@ def _parser(default_socket: str) -> argparse.ArgumentParser:
     parser.add_argument("--no-color", "--no-colour", action="store_true", help="no colours on a terminal either")
     parser.add_argument("--version", action="version", version=f"jlabctl {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_add_status, _add_lifecycle, _add_signal, _add_reload, _add_check, _add_streams, _add_url, _add_passwd):
+    for add in (
+        _add_status,
+        _add_lifecycle,
+        _add_signal,
+        _add_reload,
+        _add_reexec,
+        _add_check,
+        _add_streams,
+        _add_url,
+        _add_passwd,
+    ):
         add(_Commands(commands))
     return parser
 
@@ -75,6 +85,10 @@ def _add_reload(commands: _Commands) -> None:
     parser = commands.add("reload", _reload, "apply the edited configuration, all of it or nothing")
     parser.add_argument("--dry-run", action="store_true", help="only show what would be done")
     parser.add_argument("--json", action="store_true")
+
+
+def _add_reexec(commands: _Commands) -> None:
+    commands.add("reexec", _reexec, "have the daemon replace itself by the code on disk; every instance runs on")
 
 
 def _add_check(commands: _Commands) -> None:
@@ -129,6 +143,12 @@ def _reload(options: argparse.Namespace) -> int:
     from jlabd.ctl.requests import reload
 
     return reload(options.socket, dry_run=options.dry_run, as_json=options.json)
+
+
+def _reexec(options: argparse.Namespace) -> int:
+    from jlabd.ctl.requests import reexec
+
+    return reexec(options.socket)
 
 
 def _check(options: argparse.Namespace) -> int:

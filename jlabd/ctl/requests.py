@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import sys
 
-from jlabd.control.client import request
+from jlabd.control.client import UnreachableError, request
 from jlabd.control.wire import loads, quote
 from jlabd.ctl.failure import DONE, FAILED, USAGE, CommandError
 from jlabd.ctl.text import safe
+
+REEXEC_S = 60.0
+"""How long a daemon may take to replace itself."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,11 +59,17 @@ def _show(plan: dict[str, Any], *, dry_run: bool) -> None:
     if plan["error"]:
         print(safe(f"jlabctl: {plan['error']}"), file=sys.stderr)
     if not plan["ok"]:
-        print("jlabctl: nothing was changed", file=sys.stderr)
+        print(f"jlabctl: {_what_became_of_it(plan)}", file=sys.stderr)
+
+
+def _what_became_of_it(plan: dict[str, Any]) -> str:
+    if plan["refused"]:
+        return "nothing was changed"
+    return "what the files with these problems define stays as it was; the rest is in force"
 
 
 def _summary(plan: dict[str, Any]) -> Iterator[str]:
-    if not plan["ok"]:
+    if plan["refused"]:
         return
     for name in plan["added"]:
         yield f"added: {name}"
@@ -69,6 +78,31 @@ def _summary(plan: dict[str, Any]) -> Iterator[str]:
     for name in plan["removed"]:
         yield f"removed: {name}"
     yield f"untouched: {plan['untouched']}"
+
+
+def reexec(socket: str) -> int:
+    """Have the daemon replace itself by the code on disk, and wait until the new one answers."""
+    import time
+
+    before = _since_when(socket)
+    body = request(socket, "POST", "/reexec", {}, timeout=None).read()
+    print(safe(loads(body)["message"]), flush=True)
+    deadline = time.monotonic() + REEXEC_S
+    while time.monotonic() < deadline:
+        time.sleep(0.1)
+        now = _since_when(socket)
+        if now not in {before, ""}:
+            print("The new one is up.")
+            return DONE
+    raise CommandError(f"the new jlabd did not answer within {REEXEC_S:g} s; see its log")
+
+
+def _since_when(socket: str) -> str:
+    """Return when the daemon that answers was started, empty if none does just now."""
+    try:
+        return str(loads(request(socket, "GET", "/status").read())["started_at"])
+    except UnreachableError:
+        return ""
 
 
 def url(socket: str, name: str, *, token: bool) -> int:

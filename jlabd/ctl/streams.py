@@ -5,23 +5,64 @@ from __future__ import annotations
 import os
 import sys
 
-from jlabd.control.client import ANSWER_S, UnreachableError, request
+from jlabd.control.client import ANSWER_S, Reply, UnreachableError, request
 from jlabd.control.wire import loads, quote
 from jlabd.ctl.failure import DONE
 from jlabd.ctl.text import safe
 
+PATIENCE_S = 15.0
+"""How long a follower waits for a daemon that went away: one that is restarted or replaced is back by then."""
+MANY_LINES = 10_000
+"""Asked for after such an interruption; what was seen already is left out."""
+OVERLAP = 4096
+"""Bytes by which the place in a log is found again."""
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 
 def logs(socket: str, name: str, *, lines: int, follow: bool) -> int:
     """Write the end of an instance's log, byte for byte, and go on with what is added if that is wanted."""
-    target = f"/logs/{quote(name)}?lines={lines}{'&follow=1' if follow else ''}"
-    reply = request(socket, "GET", target, timeout=None if follow else ANSWER_S)
-    for chunk in reply.chunks():
-        _write(chunk)
-    return _ended(follow=follow)
+    target = f"/logs/{quote(name)}?lines={{}}{'&follow=1' if follow else ''}"
+    seen = b""
+    for number, reply in enumerate(_replies(socket, target, lines, follow=follow)):
+        for chunk in _until_it_hangs_up(reply.chunks(), follow=follow):
+            new = _after(seen, chunk) if number and seen else chunk
+            _write(new)
+            seen = (seen + new)[-OVERLAP:]
+    return DONE
+
+
+def _after(seen: bytes, again: bytes) -> bytes:
+    """Return what of `again`, the log's end as a new daemon tells it, comes after what was `seen` last."""
+    _, found, new = again.rpartition(seen)
+    return new if found else again
+
+
+def _replies(socket: str, target: str, lines: int, *, follow: bool) -> Iterator[Reply]:
+    """Yield the answer; when following, one answer after the other: the daemon may be replaced meanwhile."""
+    import time
+
+    yield request(socket, "GET", target.format(lines), timeout=None if follow else ANSWER_S)
+    lost_at = time.monotonic()
+    while follow:
+        try:
+            yield request(socket, "GET", target.format(MANY_LINES), timeout=None)
+            lost_at = time.monotonic()
+        except UnreachableError:
+            if time.monotonic() - lost_at > PATIENCE_S:
+                raise
+        time.sleep(0.2)
+
+
+def _until_it_hangs_up(pieces: Iterator[bytes], *, follow: bool) -> Iterator[bytes]:
+    try:
+        yield from pieces
+    except UnreachableError:
+        if not follow:
+            raise
 
 
 def _write(data: bytes) -> None:
@@ -33,11 +74,16 @@ def _write(data: bytes) -> None:
 
 def events(socket: str, *, lines: int, follow: bool, as_json: bool) -> int:
     """Show the last events, and go on with the next if that is wanted."""
-    target = f"/events?lines={lines}{'&follow=1' if follow else ''}"
-    reply = request(socket, "GET", target, timeout=None if follow else ANSWER_S)
-    for line in reply.lines():
-        _write((line if as_json else _sentence(loads(line)).encode(errors="backslashreplace")) + b"\n")
-    return _ended(follow=follow)
+    target = f"/events?lines={{}}{'&follow=1' if follow else ''}"
+    last = ""
+    for number, reply in enumerate(_replies(socket, target, lines, follow=follow)):
+        for line in _until_it_hangs_up(reply.lines(), follow=follow):
+            event = loads(line)
+            if number and event["time"] <= last:
+                continue
+            last = event["time"]
+            _write((line if as_json else _sentence(event).encode(errors="backslashreplace")) + b"\n")
+    return DONE
 
 
 def _sentence(event: dict[str, Any]) -> str:
@@ -47,10 +93,3 @@ def _sentence(event: dict[str, Any]) -> str:
     whom = event["instance"] or "jlabd"
     what = event["state"] or event["kind"]
     return safe(f"{time}  {whom}  {what}  {event['reason']}")
-
-
-def _ended(*, follow: bool) -> int:
-    """Return that all is well, unless it was to be followed, which has no end of its own."""
-    if follow:
-        raise UnreachableError("jlabd hung up")
-    return DONE

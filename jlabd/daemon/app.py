@@ -16,6 +16,7 @@ import structlog
 from jlabd import __version__
 from jlabd.config.read import Loaded
 from jlabd.control.server import ControlServer
+from jlabd.control.supervisor import RefusedError
 from jlabd.core.events import StopRequested
 from jlabd.core.reconcile import Plan
 from jlabd.core.state import AT_REST, Actual, Instance
@@ -29,6 +30,7 @@ from jlabd.daemon.lock import hold_lock
 from jlabd.daemon.observer import Observer
 from jlabd.daemon.office import Office, Times
 from jlabd.daemon.recovery import Recovery
+from jlabd.daemon.reexec import become_successor, let_signals_in
 from jlabd.daemon.reload import Reloader
 from jlabd.daemon.remembering import Remembering
 from jlabd.daemon.roster import Roster
@@ -65,13 +67,16 @@ class App:
         self._times = Times(started=time.monotonic(), loaded=time.monotonic())
         self._down = asyncio.Event()
         self._all_stopped = asyncio.Event()
+        self._endpoint: Endpoint | None = None
+        self._successor_wanted = False
 
     async def run(self) -> None:
         """Serve until a signal asks to end. Raises AlreadyRunningError, FolderError, OSError before anything runs."""
         configuration = self._loaded.configuration
         async with contextlib.AsyncExitStack() as stack:
             prepare_folders(configuration.daemon)
-            stack.callback(os.close, hold_lock(configuration.daemon.runtime_dir))
+            self._lock = hold_lock(configuration.daemon.runtime_dir, self._received.pop(handover.LOCK, None))
+            stack.callback(os.close, self._lock)
             self._wire(configuration, stack)
             await self._open_doors(configuration, stack)
             self._listen_to_signals(stack)
@@ -81,6 +86,9 @@ class App:
             )
             notify("READY=1", f"STATUS=supervising {len(configuration.instances)} instances")
             await self._down.wait()
+            while self._successor_wanted:
+                self._become_successor()
+                await self._down.wait()
             await self._stop_all()
         log.info("jlabd has ended; every instance is stopped.")
 
@@ -118,6 +126,7 @@ class App:
             journal=self._journal,
             logs=self._logs,
             times=self._times,
+            call_successor=self._call_successor,
         )
         stack.push_async_callback(self._tasks.cancel_all)
 
@@ -128,13 +137,15 @@ class App:
 
     async def _open_doors(self, configuration: Configuration, stack: contextlib.AsyncExitStack) -> None:
         """Open the control socket and the HTTP endpoint, let the instances in, then tell nginx."""
-        control = ControlServer(configuration.daemon.control_socket, self._office, self._admin_group)
-        await control.start()
-        stack.push_async_callback(control.close)
+        self._control = ControlServer(configuration.daemon.control_socket, self._office, self._admin_group)
+        await self._control.start(self._received.pop(handover.CONTROL, None))
+        stack.push_async_callback(self._control.close)
         if configuration.daemon.status_listen is not None:
-            endpoint = Endpoint(configuration.daemon.status_listen, self._office.document, self._office.health)
-            await endpoint.start()
-            stack.push_async_callback(endpoint.close)
+            self._endpoint = Endpoint(configuration.daemon.status_listen, self._office.document, self._office.health)
+            await self._endpoint.start(self._received.pop(handover.STATUS, None))
+            stack.push_async_callback(self._endpoint.close)
+        for unused in self._received.values():
+            os.close(unused)
         self._let_in(configuration)
         self._tasks.start(self._front_door.publish(configuration), "nginx")
 
@@ -151,10 +162,12 @@ class App:
             signal.SIGTERM: self._asked_to_end,
             signal.SIGINT: self._asked_to_end,
             signal.SIGHUP: self._asked_to_reload,
+            signal.SIGUSR2: self._asked_to_reexec,
         }
         for number, handler in handlers.items():
             loop.add_signal_handler(number, handler)
             stack.callback(loop.remove_signal_handler, number)
+        let_signals_in()
 
     def _start_background_work(self, stack: contextlib.AsyncExitStack) -> None:
         self._tasks.start(self._observer.observe(), "observer")
@@ -204,6 +217,33 @@ class App:
             return
         notify("STATUS=reloading")
         self._tasks.start(self._office.reload(dry_run=False, by="SIGHUP"), "reload")
+
+    def _asked_to_reexec(self) -> None:
+        self._tasks.start(self._reexec_by_signal(), "reexec")
+
+    async def _reexec_by_signal(self) -> None:
+        try:
+            await self._office.reexec("SIGUSR2")
+        except RefusedError as error:
+            log.error("jlabd goes on as it is.", error=str(error))  # noqa: TRY400
+
+    def _call_successor(self) -> None:
+        self._successor_wanted = True
+        self._down.set()
+
+    def _become_successor(self) -> None:
+        """Hand over to the code on disk; returns only if that failed."""
+        self._successor_wanted = False
+        self._down.clear()
+        kept = {f"{handover.INSTANCE}{name}": number for name, number in self._listeners.descriptors().items()}
+        kept |= {handover.LOCK: self._lock, handover.CONTROL: self._control.descriptor}
+        if self._endpoint is not None:
+            kept[handover.STATUS] = self._endpoint.descriptor
+        self._remembering.write_now()
+        try:
+            become_successor(kept)
+        except OSError as error:
+            log.error("jlabd could not replace itself and goes on as it is.", error=str(error))  # noqa: TRY400
 
     def _asked_to_end(self) -> None:
         """Begin to end; asked again, kill what still takes its time."""

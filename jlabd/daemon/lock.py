@@ -11,14 +11,14 @@ class AlreadyRunningError(Exception):
     """Another daemon holds the runtime folder."""
 
 
-def hold_lock(runtime_dir: str) -> int:
+def hold_lock(runtime_dir: str, inherited: int | None = None) -> int:
     """Lock `runtime_dir` for this process and return the descriptor that holds the lock.
 
     The kernel lets go when the process ends, however that happens, so that nothing stale can stand in the way.
-    Raises AlreadyRunningError, OSError.
+    `inherited` holds the lock already, from an earlier program image of this process. Raises AlreadyRunningError,
+    OSError.
     """
-    path = Path(runtime_dir, "lock")
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    descriptor = _open(Path(runtime_dir, "lock")) if inherited is None else inherited
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -31,3 +31,7 @@ def hold_lock(runtime_dir: str) -> int:
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     return descriptor
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)

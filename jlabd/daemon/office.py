@@ -6,12 +6,14 @@ import asyncio
 import os
 import signal as signals
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import structlog
 
 from jlabd import __version__
 from jlabd.config.accounts import own_name
@@ -25,6 +27,7 @@ from jlabd.daemon.driver import Driver
 from jlabd.daemon.front_door import FrontDoor
 from jlabd.daemon.hands import RealHands
 from jlabd.daemon.observer import Observer
+from jlabd.daemon.reexec import why_not
 from jlabd.daemon.reload import Reloader
 from jlabd.jupyter.secrets import SecretsError
 from jlabd.processes.logs import LogError, Logs
@@ -32,8 +35,13 @@ from jlabd.spec import InstanceSpec
 from jlabd.status.journal import Journal
 from jlabd.status.view import Clock, DaemonFacts, document, instance_document
 
+FAREWELL_S = 0.1
+"""Time for the answer to reach who asked for a re-execution."""
+
 LAUNCHER = "local"
 """Instances run on this machine."""
+
+log = structlog.get_logger()
 
 ENDED_WELL = {"start": {Actual.READY}, "restart": {Actual.READY}, "stop": {Actual.STOPPED}}
 ENDED_BADLY = {
@@ -65,6 +73,7 @@ class Office:
         journal: Journal,
         logs: Logs,
         times: Times,
+        call_successor: Callable[[], None],
     ) -> None:
         self._driver = driver
         self._hands = hands
@@ -74,6 +83,7 @@ class Office:
         self._journal = journal
         self._logs = logs
         self._times = times
+        self._call_successor = call_successor
         self._own_user = own_name(os.geteuid())
         self.stopping = False
 
@@ -141,6 +151,17 @@ class Office:
         if not dry_run and result["ok"]:
             self._times.loaded = time.monotonic()
         return result
+
+    async def reexec(self, by: str) -> str:
+        """Replace the daemon by the code on disk, if that can start; return a sentence. Raises RefusedError."""
+        if self.stopping:
+            raise RefusedError("jlabd is stopping: it is not replaced any more.")
+        if reason := await why_not():
+            self._journal.record(None, "reexec", None, f"not replaced ({by}): {reason}")
+            raise RefusedError(f"The code on disk cannot start, so the running jlabd goes on: {reason}")
+        log.info("jlabd replaces itself by the code on disk.", by=by)
+        asyncio.get_running_loop().call_later(FAREWELL_S, self._call_successor)
+        return f"jlabd (pid {os.getpid()}) replaces itself by the code on disk; every instance runs on."
 
     def url(self, name: str, *, token: bool) -> str:
         """Return the address to open; with `token` one that logs in. Raises RefusedError."""

@@ -93,6 +93,7 @@ class Reloader:
             log.error("The configuration was not reloaded; everything stays as it was.", by=by, error=self.error)
         return {
             "ok": False,
+            "refused": True,
             "problems": problems,
             "added": [],
             "changed": {},
@@ -132,6 +133,7 @@ def _document(candidate: Candidate, *, nginx: str = "", error: str = "") -> dict
     plan = candidate.plan
     return {
         "ok": not candidate.problems,
+        "refused": False,
         "problems": [str(problem) for problem in candidate.problems],
         "added": list(plan.added),
         "changed": {name: list(change.fields) for name, change in plan.changed.items()},

@@ -23,7 +23,7 @@ from typing import Any
 from aiohttp import hdrs, web
 
 from jlabd.spec import Listen, TcpListen, UnixListen
-from jlabd.unixsocket import UnixListener, listen_unix
+from jlabd.unixsocket import UnixListener, adopt_unix, listen_unix
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -66,15 +66,24 @@ class Endpoint:
         self._named: UnixListener | None = None
         self._server: asyncio.Server | None = None
 
-    async def start(self) -> Listen:
-        """Listen, and return the address (with the real port if port 0 was asked for). Raises OSError."""
+    async def start(self, inherited: int | None = None) -> Listen:
+        """Listen, and return the address (with the real port if port 0 was asked for). Raises OSError.
+
+        `inherited` is a descriptor that an earlier program image of this process handed over, None if there is none.
+        """
         await self._runner.setup()
-        listener = self._bind()
+        listener = self._bind() if inherited is None else self._adopt(inherited)
         self._server = await asyncio.get_running_loop().create_server(self._connection, sock=listener)
         if isinstance(self._listen, UnixListen):
             return self._listen
         host, port = listener.getsockname()[:2]
         return TcpListen(host, port)
+
+    @property
+    def descriptor(self) -> int:
+        """The descriptor of the listening socket."""
+        assert self._server is not None
+        return self._server.sockets[0].fileno()
 
     async def close(self) -> None:
         """Stop listening and end the connections."""
@@ -90,6 +99,18 @@ class Endpoint:
             return self._named.socket
         family = socket.AF_INET6 if ":" in self._listen.host else socket.AF_INET
         return socket.create_server((self._listen.host, self._listen.port), family=family)
+
+    def _adopt(self, descriptor: int) -> socket.socket:
+        """Go on with a socket that listens already; one of another address gives way to a new one."""
+        found = socket.socket(fileno=descriptor)
+        name = found.getsockname()
+        if isinstance(self._listen, UnixListen) and name == self._listen.path:
+            self._named = adopt_unix(name, found.detach())
+            return self._named.socket
+        if isinstance(self._listen, TcpListen) and name[:2] == (self._listen.host, self._listen.port):
+            return found
+        found.close()
+        return self._bind()
 
     def _connection(self) -> asyncio.Protocol:
         server = self._runner.server

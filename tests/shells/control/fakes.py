@@ -22,6 +22,7 @@ ME = pwd.getpwuid(os.geteuid()).pw_name
 GOAL = {"start": "ready", "stop": "stopped", "restart": "ready"}
 PLAN = {
     "ok": True,
+    "refused": False,
     "problems": [],
     "added": ["dora"],
     "changed": {"bob": ["root_dir", "env"]},
@@ -102,6 +103,10 @@ class FakeSupervisor:
         await self.reload_may_end.wait()
         self.asked.append(("reload", dry_run, by))
         return self.plan
+
+    async def reexec(self, by):
+        self.asked.append(("reexec", by))
+        return "replaced"
 
     def url(self, name, *, token):
         return f"http://lab.example.com/{name}/" + ("?token=SECRET" if token else "")
