@@ -52,6 +52,7 @@ MOST_OF_ONE_ACCOUNT = 64
 """Connections of one account; root and the daemon's own account have four times as many."""
 MOST_OF_ORDINARY_ACCOUNTS = 512
 NO_DESCRIPTORS_PAUSE_S = 0.5
+DRAIN_LOOK_S = 0.01
 TURNED_AWAY = (
     b"HTTP/1.0 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nConnection: close\r\n\r\n"
     b'{"title": "Service Unavailable", "status": 503, "detail": "too many connections to jlabd are open"}\n'
@@ -91,7 +92,21 @@ class ControlServer:
         """
         await self._runner.setup()
         self._listener = listen_unix(self._path, 0o666) if inherited is None else adopt_unix(self._path, inherited)
+        self.resume()
+
+    def resume(self) -> None:
+        """Accept connections (again, after `drain`)."""
+        assert self._listener is not None
         self._accepting = asyncio.create_task(self._accept_all(self._listener.socket))
+
+    async def drain(self, timeout_s: float) -> None:
+        """Accept nothing more, and give the answers that are under way so much time to get out."""
+        if self._accepting is not None:
+            self._accepting.cancel()
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        server = self._runner.server
+        while server is not None and server.connections and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(DRAIN_LOOK_S)
 
     @property
     def descriptor(self) -> int:

@@ -56,6 +56,10 @@ ROTATION_S = 5.0
 """Pause between two looks at the sizes of the instances' logs."""
 
 
+DRAIN_S = 0.5
+"""Time for answers that are under way when the daemon replaces itself."""
+
+
 class App:
     """The daemon. `run` returns when all instances are stopped."""
 
@@ -87,7 +91,7 @@ class App:
             notify("READY=1", f"STATUS=supervising {len(configuration.instances)} instances")
             await self._down.wait()
             while self._successor_wanted:
-                self._become_successor()
+                await self._become_successor()
                 await self._down.wait()
             await self._stop_all()
         log.info("jlabd has ended; every instance is stopped.")
@@ -231,10 +235,11 @@ class App:
         self._successor_wanted = True
         self._down.set()
 
-    def _become_successor(self) -> None:
+    async def _become_successor(self) -> None:
         """Hand over to the code on disk; returns only if that failed."""
         self._successor_wanted = False
         self._down.clear()
+        await asyncio.gather(self._control.drain(DRAIN_S), self._stand_ins.drain(DRAIN_S))
         kept = {f"{handover.INSTANCE}{name}": number for name, number in self._listeners.descriptors().items()}
         kept |= {handover.LOCK: self._lock, handover.CONTROL: self._control.descriptor}
         if self._endpoint is not None:
@@ -244,6 +249,10 @@ class App:
             become_successor(kept)
         except OSError as error:
             log.error("jlabd could not replace itself and goes on as it is.", error=str(error))  # noqa: TRY400
+            self._control.resume()
+            for name in self._driver:
+                if self._driver.entry(name).instance.daemon_answers:
+                    self._hands.stand_in(self._driver.entry(name).spec)
 
     def _asked_to_end(self) -> None:
         """Begin to end; asked again, kill what still takes its time."""

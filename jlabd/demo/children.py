@@ -45,10 +45,8 @@ def nginx_limit(runtime_dir: Path) -> int:
 
 
 async def start(argv: list[str], log: Path | None = None, limit: int | None = None) -> Process:
-    """Start a program; what it says goes to the file `log`, or to where the demo's own words go. Raises OSError."""
-    output = (
-        None if log is None else os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    )
+    """Start a program; what it says goes to the end of `log`, or to where the demo's own words go. Raises OSError."""
+    output = None if log is None else os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         return await asyncio.create_subprocess_exec(
             *argv,

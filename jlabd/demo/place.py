@@ -58,6 +58,11 @@ class Place:
         return self.nginx / "nginx.conf"
 
     @property
+    def state(self) -> Path:
+        """What jlabd remembers."""
+        return self.root / "state"
+
+    @property
     def log(self) -> Path:
         """The folder of jlabd's own and the labs' logs."""
         return self.root / "log"
@@ -111,6 +116,9 @@ def settle(root: Path) -> Place:
         if not plain:
             (root / folder.name).symlink_to(folder)
     place.log.mkdir(mode=0o700, exist_ok=True)
+    # A new demo runs both labs, whatever was asked for in the last one; only the key stays, so that links stay good.
+    for old in (place.jlabd_log, place.nginx_log, place.state / "state.json"):
+        old.unlink(missing_ok=True)
     return place
 
 

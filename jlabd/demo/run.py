@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Coroutine
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from jlabd.demo.show import progress, say
 
 DEFAULT_PORT = 8080
 NGINX_PATIENCE_S = 5.0
+SHORT_LIFE_S = 3.0
+"""A daemon that ends by itself within this time is not started again."""
 LAST_WORDS = 12
 """Lines of a log that are shown when a program ended by itself."""
 
@@ -93,12 +96,20 @@ class Demo:
         settings.write_all(here, self._port, nginx)
         command = settings.nginx_command(here, nginx)
         self._nginx = await start(command, here.nginx_log, nginx_limit(here.runtime_dir))
-        self._jlabd = await start([program("jlabd"), "--config", str(here.config)], here.jlabd_log)
-        await first_of(
-            story.tell(here),
-            ended("nginx", self._nginx, here.nginx_log),
-            ended("jlabd", self._jlabd, here.jlabd_log),
-        )
+        await first_of(story.tell(here), self._keep_jlabd(here), ended("nginx", self._nginx, here.nginx_log))
+
+    async def _keep_jlabd(self, here: Place) -> None:
+        """Run the daemon, and again when it crashed, as systemd would; return when it was asked to end."""
+        while True:
+            began = time.monotonic()
+            self._jlabd = await start([program("jlabd"), "--config", str(here.config)], here.jlabd_log)
+            status = await self._jlabd.wait()
+            if status == 0:
+                say("jlabd was asked to end.")
+                return
+            if time.monotonic() - began < SHORT_LIFE_S:
+                raise crash("jlabd", status, here.jlabd_log)
+            say(f"jlabd has ended by itself (status {status}). It is started again, and takes over its labs.")
 
     async def _end(self) -> None:
         if self._jlabd is not None:
@@ -138,9 +149,13 @@ def refuse_taken(port: int) -> None:
 
 async def ended(name: str, process: Process, log: Path) -> None:
     """Wait for a process that should not end. Raises DemoError when it does."""
-    status = await process.wait()
+    raise crash(name, await process.wait(), log)
+
+
+def crash(name: str, status: int, log: Path) -> DemoError:
+    """Return what there is to say of a program that ended by itself."""
     words = log.read_text(errors="replace").splitlines()[-LAST_WORDS:]
-    raise DemoError("\n".join([f"{name} has ended by itself (status {status}). The end of {log}:", *words]))
+    return DemoError("\n".join([f"{name} has ended by itself (status {status}). The end of {log}:", *words]))
 
 
 async def first_of(*things: Coroutine[None, None, None]) -> None:

@@ -110,7 +110,7 @@ def nginx_command(place: Place, nginx: str, *more: str) -> list[str]:
 def _jlabd_text(place: Place, port: int, nginx: str) -> str:
     text = _JLABD.format(
         runtime_dir=_toml(place.runtime_dir),
-        state_dir=_toml(place.root / "state"),
+        state_dir=_toml(place.state),
         log_dir=_toml(place.log),
         status_listen=_toml(f"unix:{place.runtime_dir}/status.sock"),
         nginx_dir=_toml(place.nginx / "jlabd.d"),

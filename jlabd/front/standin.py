@@ -61,6 +61,13 @@ class StandIns:
         if stand_in is not None:
             stand_in.stop()
 
+    async def drain(self, timeout_s: float) -> None:
+        """Accept nothing more for anybody, and give the answers that are under way so much time to get out."""
+        for name in tuple(self._serving):
+            self.stop(name)
+        if self._answers:
+            await asyncio.wait(tuple(self._answers), timeout=timeout_s)
+
     async def close(self) -> None:
         """Stop all, and cut off the connections that are still being answered."""
         for name in tuple(self._serving):

@@ -107,8 +107,16 @@ class CgroupTrees:
         for name in list(self._folders):
             self._close_folder(name)
         self._watch.close()
+        self._remove_empty_leaves()
         with contextlib.suppress(OSError):  # not empty: labs live on
             Path(self._base).rmdir()
+
+    def _remove_empty_leaves(self) -> None:
+        """Remove what instances left that ended while no daemon looked, or were prepared and never started."""
+        with contextlib.suppress(OSError):
+            for leaf in Path(self._base).glob("lab-*"):
+                if self.is_empty(leaf.name.removeprefix("lab-")):
+                    cgroup.remove(str(leaf))
 
     async def _empty(self, name: str, leaf: str) -> None:
         """Kill until the leaf is empty; if the system has no descriptors or memory left to do so, try again."""
