@@ -105,8 +105,8 @@ class ControlServer:
             self._accepting.cancel()
         deadline = asyncio.get_running_loop().time() + timeout_s
         server = self._runner.server
-        while server is not None and server.connections and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(DRAIN_LOOK_S)
+        while server is not None and server.connections and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(DRAIN_LOOK_S)  # aiohttp tells nobody when a connection ends
 
     @property
     def descriptor(self) -> int:

@@ -153,6 +153,34 @@ def test_next_demo_ends_what_a_massacre_left(demo):
     assert left.isdisjoint(pid for pid, _ in two.processes())
 
 
+def test_killed_daemon_is_started_again_and_takes_its_labs_over(demo):
+    """As under systemd: `kill -9` of the daemon disturbs no lab, and the demo goes on."""
+    one = demo()
+    link = one.links()["alice"]
+    start_kernel(link)
+    before = {pid for name in ("launcher/lab.py", "ipykernel") for pid, _ in one.processes(name)}
+    assert len(before) == 3
+    time.sleep(3)  # a daemon that lived shorter than this is not started again
+    os.kill(one.processes("/bin/jlabd ")[0][0], signal.SIGKILL)
+    until(lambda: "It is started again" in one.said())
+    until(lambda: one.processes("/bin/jlabd "))
+    assert requests.get(link, timeout=PATIENCE_S).status_code == 200
+    assert {pid for name in ("launcher/lab.py", "ipykernel") for pid, _ in one.processes(name)} == before
+    assert one.end() == 0
+    assert one.processes() == []
+
+
+def test_lab_stopped_in_one_demo_runs_in_the_next(demo, folder):
+    """What was stopped on request in one demo is up again in the next."""
+    one = demo()
+    one.links()
+    socket_path = folder / ".demo/run/control.sock"
+    jlabctl = Path(sys.prefix, "bin/jlabctl")
+    subprocess.run([jlabctl, "--socket", socket_path, "stop", "bob"], check=True, timeout=PATIENCE_S)
+    one.end()
+    assert demo().links()
+
+
 def test_second_demo_in_one_folder_is_refused(demo, folder):
     """A second demo says who is in the way, and the first one does not notice."""
     one = demo()

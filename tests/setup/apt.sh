@@ -7,6 +7,8 @@ set -eu
 needed='
 /usr/sbin/nginx                   nginx-light   the system nginx, run as root
 /usr/lib/python3*/ensurepip       python3-venv  labs of other users: a Python outside /root
+/usr/bin/systemd-nspawn           systemd-container  the service in a booted systemd
+/usr/bin/mmdebstrap               mmdebstrap    the system that is booted for that
 '
 
 missing() { # prints "package what-for" for everything that is not there

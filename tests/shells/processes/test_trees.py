@@ -331,6 +331,23 @@ async def test_who_left_the_cgroup_is_found(runtime_dir, starter):
     keeper.close()
 
 
+@pytest.mark.root
+async def test_empty_cgroups_are_not_left(runtime_dir, starter):
+    """A daemon that ends removes the leaves in which nothing runs, and leaves those of living labs alone."""
+    keeper = choose_trees(runtime_dir)
+    keeper.prepare("never-started", None)
+    await starter.start(keeper, "a", "new_session.py")
+    await settled(starter, 2)
+    base = Path(keeper._base)
+    keeper.close()
+    assert [leaf.name for leaf in base.glob("lab-*")] == ["lab-a"]
+    assert len(starter.living()) == 2
+    keeper = choose_trees(runtime_dir)
+    await keeper.kill("a")
+    keeper.close()
+    assert not base.exists()
+
+
 async def test_what_cannot_be_written_is_not_chosen(runtime_dir, monkeypatch, tmp_path):
     """Where no cgroup can be made, or what looks like one is none, marks are chosen."""
     for folder in (None, "/proc/no/such/cgroup", str(tmp_path)):
