@@ -139,7 +139,7 @@ def _furnish(life: Life, around: Surroundings) -> None:
     assert life.account is not None
     settings = b"{}"
     if not life.spec.command:
-        secrets = around.secrets.secrets_for(life.spec)
+        secrets = around.secrets.secrets_for(life.spec, life.account.uid)
         life.token = secrets.token
         settings = encode(lab_settings(life.spec, secrets, life.spec.hostnames))
     life.folder = make_folder(around.labs_dir, life.spec.name, life.incarnation, life.account, settings)

@@ -207,6 +207,8 @@ class Office:
     def _token(self, spec: InstanceSpec) -> str:
         if spec.command:
             raise RefusedError(f"'{spec.name}' runs a program of its own: jlabd has no token for it.")
+        if running := self._hands.token(spec.name):
+            return running
         try:
             return self._hands.around.secrets.secrets_for(spec).token
         except SecretsError as error:

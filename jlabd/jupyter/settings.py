@@ -22,7 +22,7 @@ def lab_settings(spec: InstanceSpec, secrets: Secrets, hostnames: Sequence[str] 
     version, which only the launcher knows.
     """
     return {
-        "traits": {"ServerApp": _server(spec), **_kernels(spec)},
+        "traits": {"ServerApp": _server(spec, hostnames), **_kernels(spec)},
         "hostnames": [*dict.fromkeys((*hostnames, "localhost"))],
         "config_files": list(spec.config_files),
         "token": secrets.token,
@@ -36,7 +36,7 @@ def encode(settings: dict[str, Any]) -> bytes:
     return json.dumps(settings).encode()
 
 
-def _server(spec: InstanceSpec) -> dict[str, Any]:
+def _server(spec: InstanceSpec, hostnames: Sequence[str]) -> dict[str, Any]:
     traits: dict[str, Any] = {
         **_address(spec.listen),
         "base_url": spec.base_url,
@@ -54,7 +54,22 @@ def _server(spec: InstanceSpec) -> dict[str, Any]:
         traits["root_dir"] = spec.root_dir
     if spec.allow_root:
         traits["allow_root"] = True
+    if any(map(_needs_open_doors, hostnames)):
+        traits["allow_remote_access"] = True
     return traits
+
+
+def _needs_open_doors(hostname: str) -> bool:
+    """Whether jupyter_server cannot be told to accept just this Host: its list of names holds no addresses or patterns.
+
+    nginx, which alone can connect to the socket, has refused all other names before.
+    """
+    if "*" in hostname:
+        return True
+    try:
+        return not ipaddress.ip_address(hostname.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def _address(listen: Listen) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """A small web server on the inherited socket (fd 3); argv may tell it to misbehave.
 
 ignore-term: does not end when asked. hang-on-term: ends 3 s after it was asked. die=N: exits with status N at once.
+children: starts a plain child, one in a session of its own and a double-forked one, named after the runtime folder.
 """
 
 import http.server
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 
@@ -49,7 +51,21 @@ def slowly(_number, _frame):
     os._exit(0)
 
 
+def start_children():
+    """Leave processes behind that do not end by themselves."""
+    name = os.environ["JUPYTER_RUNTIME_DIR"].split("/")[-5] + "-child"
+    command = ["sh", "-c", "while :; do sleep 1; done", name]
+    subprocess.Popen(command)
+    subprocess.Popen(command, start_new_session=True)
+    if os.fork() == 0:
+        subprocess.Popen(command, start_new_session=True, env={})
+        os._exit(0)
+    os.wait()
+
+
 for word in sys.argv[1:]:
+    if word == "children":
+        start_children()
     if word == "ignore-term":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if word == "hang-on-term":

@@ -66,10 +66,11 @@ class Jlabd:
             env=self.env,
         )
         if wait:
-            until(self._answers, 20, "the daemon to answer")
+            until(self.answers, 30, "the daemon to answer")
         return self
 
-    def _answers(self):
+    def answers(self):
+        """Return whether it answers; fail if it has ended."""
         assert self.process.poll() is None, self.said()
         return self.ctl("status").returncode != 4
 

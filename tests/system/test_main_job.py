@@ -127,6 +127,18 @@ def test_both_routings_at_once(jlabd, nginx, lab4_venv):
     assert other.get("api/kernels", headers={"Authorization": f"token {token}"}).status_code == 403
 
 
+@pytest.mark.parametrize("host", ["192.0.2.7", "anything.class.example.com"])
+def test_address_or_pattern_as_server_name(jlabd, nginx, venv, host):
+    """A lab is reached by the machine's address, or by any name of a pattern, if nginx was told so."""
+    daemon = jlabd(lab("alice", venv), nginx=nginx.settings("192.0.2.7", "*.class.example.com")).start()
+    nginx.start()
+    daemon.wait_for("alice", "ready")
+    browser = Browser(nginx.port, "/alice/", host)
+    assert browser.follow_link(daemon.token("alice")).status_code == 200
+    assert browser.execute(browser.start_kernel(), "2+2") == "4"
+    assert Browser(nginx.port, "/alice/", "192.0.2.8").get("api").status_code == 421
+
+
 def test_missing_jupyterlab_is_failed_with_the_fix(jlabd, tmp_path):
     """A venv without JupyterLab is failed at once, with a sentence that says what to install where."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
