@@ -60,7 +60,10 @@ def try_out(path: Path) -> int:
 
 def serve(path: Path) -> int:
     """Run the daemon until it is asked to end; returns the exit status."""
-    from jlabd.config.problems import ConfigError  # noqa: PLC0415  (see check)
+    from jlabd.daemon import signals  # noqa: PLC0415  (see check)
+
+    signals.hold_back()
+    from jlabd.config.problems import ConfigError  # noqa: PLC0415
     from jlabd.config.read import load  # noqa: PLC0415
     from jlabd.daemon.app import App  # noqa: PLC0415
     from jlabd.daemon.lock import AlreadyRunningError  # noqa: PLC0415

@@ -20,22 +20,24 @@ from jlabd.control.supervisor import RefusedError
 from jlabd.core.events import StopRequested
 from jlabd.core.reconcile import Plan
 from jlabd.core.state import AT_REST, Actual, Instance
-from jlabd.daemon import handover
+from jlabd.daemon import handover, signals
 from jlabd.daemon.clock import LoopTimer
 from jlabd.daemon.driver import Driver
+from jlabd.daemon.ending import labs_are_to_stay
+from jlabd.daemon.fdstore import FdStore
 from jlabd.daemon.front_door import FrontDoor
 from jlabd.daemon.hands import RealHands
 from jlabd.daemon.life import Surroundings, sweep
 from jlabd.daemon.lock import hold_lock
+from jlabd.daemon.manager import feed_watchdog, notify
 from jlabd.daemon.observer import Observer
 from jlabd.daemon.office import Office, Times
 from jlabd.daemon.recovery import Recovery
-from jlabd.daemon.reexec import become_successor, let_signals_in
+from jlabd.daemon.reexec import become_successor
 from jlabd.daemon.reload import Reloader
 from jlabd.daemon.remembering import Remembering
 from jlabd.daemon.roster import Roster
 from jlabd.daemon.tasks import Tasks
-from jlabd.daemon.watchdog import feed_watchdog, notify
 from jlabd.files import ensure_folder
 from jlabd.front.listeners import Listeners
 from jlabd.front.standin import Standing, StandIns
@@ -55,17 +57,20 @@ log = structlog.get_logger()
 ROTATION_S = 5.0
 """Pause between two looks at the sizes of the instances' logs."""
 
-
 DRAIN_S = 0.5
-"""Time for answers that are under way when the daemon replaces itself."""
+"""Time for answers that are under way when the daemon is replaced."""
+
+STOP_MARGIN_S = 15.0
+"""Time to kill trees, clear away and end, beyond the longest stop.timeout."""
 
 
 class App:
-    """The daemon. `run` returns when all instances are stopped."""
+    """The daemon. `run` returns when all instances are stopped, or left to the daemon that follows."""
 
     def __init__(self, loaded: Loaded) -> None:
         self._loaded = loaded
         self._received = handover.receive()
+        self._fdstore = FdStore()
         self._tasks = Tasks()
         self._journal = Journal()
         self._times = Times(started=time.monotonic(), loaded=time.monotonic())
@@ -73,6 +78,8 @@ class App:
         self._all_stopped = asyncio.Event()
         self._endpoint: Endpoint | None = None
         self._successor_wanted = False
+        self._terminated = False
+        self._stopping_all = False
 
     async def run(self) -> None:
         """Serve until a signal asks to end. Raises AlreadyRunningError, FolderError, OSError before anything runs."""
@@ -88,13 +95,16 @@ class App:
             log.info(
                 "jlabd is up.", version=__version__, instances=len(configuration.instances), trees=self._trees.kind
             )
-            notify("READY=1", f"STATUS=supervising {len(configuration.instances)} instances")
+            notify("READY=1", _supervising(configuration))
             await self._down.wait()
-            while self._successor_wanted:
+            while self._successor_wanted and not self._office.stopping:
                 await self._become_successor()
                 await self._down.wait()
-            await self._stop_all()
-        log.info("jlabd has ended; every instance is stopped.")
+            if self._terminated and await labs_are_to_stay():
+                await self._leave_all()
+            else:
+                await self._stop_all()
+        log.info("jlabd has ended.")
 
     # Making
 
@@ -102,7 +112,7 @@ class App:
         daemon = configuration.daemon
         self._trees = choose_trees(daemon.runtime_dir)
         stack.callback(self._trees.close)
-        self._listeners = Listeners(daemon, nginx_group(configuration.nginx))
+        self._listeners = Listeners(daemon, nginx_group(configuration.nginx), self._fdstore)
         self._stand_ins = StandIns()
         self._prober = Prober()
         stack.push_async_callback(self._stand_ins.close)
@@ -137,7 +147,8 @@ class App:
     def _kept_sockets(self) -> dict[str, int]:
         prefix = handover.INSTANCE
         kept = [purpose for purpose in self._received if purpose.startswith(prefix)]
-        return {purpose.removeprefix(prefix): self._received.pop(purpose) for purpose in kept}
+        handed_over = {purpose.removeprefix(prefix): self._received.pop(purpose) for purpose in kept}
+        return self._fdstore.receive() | handed_over
 
     async def _open_doors(self, configuration: Configuration, stack: contextlib.AsyncExitStack) -> None:
         """Open the control socket and the HTTP endpoint, let the instances in, then tell nginx."""
@@ -159,11 +170,12 @@ class App:
         for stranger in self._recovery.strangers(configuration.instances):
             self._recovery.let_in(stranger)
             self._roster.remove(stranger.name)
+        self._fdstore.tidy(self._listeners.descriptors())
 
     def _listen_to_signals(self, stack: contextlib.AsyncExitStack) -> None:
         loop = asyncio.get_running_loop()
         handlers: dict[signal.Signals, Callable[[], None]] = {
-            signal.SIGTERM: self._asked_to_end,
+            signal.SIGTERM: self._asked_to_terminate,
             signal.SIGINT: self._asked_to_end,
             signal.SIGHUP: self._asked_to_reload,
             signal.SIGUSR2: self._asked_to_reexec,
@@ -171,7 +183,7 @@ class App:
         for number, handler in handlers.items():
             loop.add_signal_handler(number, handler)
             stack.callback(loop.remove_signal_handler, number)
-        let_signals_in()
+        signals.let_in()
 
     def _start_background_work(self, stack: contextlib.AsyncExitStack) -> None:
         self._tasks.start(self._observer.observe(), "observer")
@@ -186,6 +198,7 @@ class App:
 
     def _apply(self, plan: Plan, configuration: Configuration) -> None:
         self._roster.apply(plan, dict(configuration.instances))
+        notify(_supervising(configuration))
 
     def _admin_group(self) -> str:
         return self._reloader.current.daemon.admin_group
@@ -219,8 +232,12 @@ class App:
         if self._office.stopping:
             log.info("jlabd is stopping: the configuration is not read again.")
             return
-        notify("STATUS=reloading")
-        self._tasks.start(self._office.reload(dry_run=False, by="SIGHUP"), "reload")
+        self._tasks.start(self._reload_by_signal(), "reload")
+
+    async def _reload_by_signal(self) -> None:
+        notify("RELOADING=1", "STATUS=reloading")
+        await self._office.reload(dry_run=False, by="SIGHUP")
+        notify("READY=1", _supervising(self._reloader.current))
 
     def _asked_to_reexec(self) -> None:
         self._tasks.start(self._reexec_by_signal(), "reexec")
@@ -254,17 +271,29 @@ class App:
                 if self._driver.entry(name).instance.daemon_answers:
                     self._hands.stand_in(self._driver.entry(name).spec)
 
+    def _asked_to_terminate(self) -> None:
+        self._terminated = True
+        self._asked_to_end()
+
     def _asked_to_end(self) -> None:
         """Begin to end; asked again, kill what still takes its time."""
-        if self._office.stopping:
+        if self._stopping_all:
             log.warning("Asked to end once more: what has not ended yet is killed.")
             self._request_stop("jlabd is stopping, at once")
         self._office.stopping = True
         self._down.set()
 
+    async def _leave_all(self) -> None:
+        """Leave everything as it is: the next daemon goes on with it."""
+        log.info("jlabd is being restarted; every instance runs on.")
+        notify("STOPPING=1", "STATUS=being restarted, every instance runs on")
+        await asyncio.gather(self._control.drain(DRAIN_S), self._stand_ins.drain(DRAIN_S))
+        self._remembering.write_now()
+
     async def _stop_all(self) -> None:
         log.info("jlabd is stopping; every instance ends.")
-        notify("STOPPING=1", "STATUS=stopping all instances")
+        notify("STOPPING=1", "STATUS=stopping all instances", f"EXTEND_TIMEOUT_USEC={self._longest_stop_s():.0f}000000")
+        self._stopping_all = True
         self._remembering.freeze_desired()
         self._request_stop("jlabd is stopping")
         self._look_whether_all_stopped()
@@ -272,6 +301,10 @@ class App:
         self._remembering.write_now()
         for name in tuple(self._driver):
             self._hands.forget(name)
+
+    def _longest_stop_s(self) -> float:
+        """Return how long the service manager must wait for the slowest instance."""
+        return STOP_MARGIN_S + max((self._driver.entry(name).spec.stop.timeout_s for name in self._driver), default=0.0)
 
     def _request_stop(self, reason: str) -> None:
         for name in tuple(self._driver):
@@ -288,6 +321,10 @@ def _is_news(before: Instance, after: Instance) -> bool:
     if (before.actual, before.incarnation) != (after.actual, after.incarnation):
         return True
     return before.reason != after.reason and after.actual not in {Actual.STARTING, Actual.UNHEALTHY}
+
+
+def _supervising(configuration: Configuration) -> str:
+    return f"STATUS=supervising {len(configuration.instances)} instances"
 
 
 def prepare_folders(daemon: DaemonSpec) -> None:

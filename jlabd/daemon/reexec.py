@@ -7,18 +7,15 @@ so that requests and commands wait instead of failing. Everything else the new i
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Mapping
 
-from jlabd.daemon import handover
+from jlabd.daemon import handover, signals
 from jlabd.processes.command import run
 
 TRY = "--try"
 """Option of `jlabd`: import everything, read the configuration, and end."""
 TRY_TIMEOUT_S = 60.0
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
-"""Blocked from before the exec until the new image can take them: their defaults would end it."""
 
 
 async def why_not() -> str:
@@ -34,7 +31,7 @@ async def why_not() -> str:
 
 def become_successor(descriptors: Mapping[str, int]) -> None:
     """Replace this program image; returns only by raising OSError, with everything as before."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    signals.hold_back()
     try:
         handover.offer(descriptors)
         sys.stderr.flush()
@@ -42,12 +39,7 @@ def become_successor(descriptors: Mapping[str, int]) -> None:
         os.execv(command[0], command)  # noqa: S606  (our own program, as it was started)
     finally:
         handover.withdraw()
-        let_signals_in()
-
-
-def let_signals_in() -> None:
-    """Take the signals that were held back since the exec."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        signals.let_in()
 
 
 def _command() -> list[str]:

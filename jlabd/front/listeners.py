@@ -15,7 +15,7 @@ import socket
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 
@@ -53,13 +53,24 @@ class _Held:
             self.socket.close()
 
 
+class Keeper(Protocol):
+    """Who keeps copies of the sockets while no daemon runs."""
+
+    def keep(self, name: str, sock: socket.socket) -> None:
+        """Keep a copy of the instance's socket, instead of the one that may have been kept before."""
+
+    def drop(self, name: str) -> None:
+        """Keep the instance's socket no more."""
+
+
 class Listeners:
     """The table of listening sockets, by instance name. All are non-blocking and closed on exec."""
 
-    def __init__(self, daemon: DaemonSpec, nginx_group_gid: int | None) -> None:
+    def __init__(self, daemon: DaemonSpec, nginx_group_gid: int | None, keeper: Keeper | None = None) -> None:
         self._folder = Path(daemon.sockets_dir)
         self._gid = nginx_group_gid
         self._held: dict[str, _Held] = {}
+        self._keeper = keeper
 
     def open(self, spec: InstanceSpec) -> socket.socket:
         """Return the instance's listening socket: the one that is open, else a new one. Raises ListenError.
@@ -71,15 +82,15 @@ class Listeners:
             held.socket.setblocking(False)
             return held.socket
         self.close(spec.name)
-        held = self._bind(spec.listen)
-        self._held[spec.name] = held
-        return held.socket
+        return self._hold(spec.name, self._bind(spec.listen))
 
     def close(self, name: str) -> None:
         """Close the instance's socket and remove its name from the file system; nothing if there is none."""
         held = self._held.pop(name, None)
         if held is not None:
             held.close()
+            if self._keeper is not None:
+                self._keeper.drop(name)
 
     def release(self, name: str) -> None:
         """Close the daemon's own descriptor only: the name stays, for the lab or for the daemon's successor."""
@@ -115,8 +126,13 @@ class Listeners:
         found.setblocking(False)
         found.set_inheritable(False)
         self.release(spec.name)
-        self._held[spec.name] = _Held(spec.listen, found, _named(spec.listen, found))
-        return found
+        return self._hold(spec.name, _Held(spec.listen, found, _named(spec.listen, found)))
+
+    def _hold(self, name: str, held: _Held) -> socket.socket:
+        self._held[name] = held
+        if self._keeper is not None:
+            self._keeper.keep(name, held.socket)
+        return held.socket
 
     def _bind(self, listen: Listen) -> _Held:
         match listen:

@@ -1,18 +1,22 @@
-"""What systemd is told: sd_notify(3), over its datagram socket; does nothing when not run by systemd."""
+"""The service manager, when there is one: what it is told (sd_notify(3), over its socket), and its watchdog."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import socket
+from collections.abc import Sequence
 
 import structlog
 
 log = structlog.get_logger()
 
+SEND_TIMEOUT_S = 1.0
+"""A service manager that does not even read must not hold up the daemon for longer."""
 
-def notify(*assignments: str) -> None:
-    """Send assignments such as `READY=1` to the service manager, if there is one."""
+
+def notify(*assignments: str, descriptors: Sequence[int] = ()) -> None:
+    """Send assignments such as `READY=1`, and copies of `descriptors`, to the service manager, if there is one."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
@@ -20,7 +24,9 @@ def notify(*assignments: str) -> None:
         address = "\0" + address[1:]
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-            sender.sendto("\n".join(assignments).encode(), address)
+            sender.settimeout(SEND_TIMEOUT_S)
+            sender.connect(address)
+            socket.send_fds(sender, ["\n".join(assignments).encode()], descriptors)
     except OSError as error:
         log.warning("The service manager could not be told.", error=str(error))
 
