@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import signal
 import socket
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 
 import structlog
@@ -35,9 +38,31 @@ _LARGEST_HEAD = 64 * 1024
 _CHUNK = 64 * 1024
 _CROWDED_PAUSE_S = 0.1
 _SHORT_PAUSE_S = 1.0
+_ACCEPT_S = 0.1
+"""For accepting what is there, which takes microseconds."""
+_NO_LINGER = struct.pack("ii", 0, 0)
 _SHORT_OF = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 Describe = Callable[[], Standing]
+
+
+class _InterruptedAcceptError(OSError):
+    """Accepting would have held up the daemon."""
+
+
+@contextmanager
+def _interruption(after_s: float) -> Iterator[None]:
+    """Raise _InterruptedAcceptError in a system call that takes longer. For the main thread, as all of the daemon."""
+    signal.signal(signal.SIGALRM, _interrupt)
+    signal.setitimer(signal.ITIMER_REAL, after_s)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise _InterruptedAcceptError(errno.EINTR, "the socket blocks")
 
 
 class StandIns:
@@ -121,8 +146,11 @@ class _StandIn:
     def _accept(self) -> socket.socket:
         """Accept one connection. Raises OSError."""
         self._socket.setblocking(False)  # a lab that shared the socket may have made it blocking since
-        connection, _ = self._socket.accept()
+        with _interruption(_ACCEPT_S):  # and who still shares it may do so at this very moment
+            connection, _ = self._socket.accept()
         connection.setblocking(False)
+        if connection.family != socket.AF_UNIX:  # inherited from the shared socket: closing would wait for the client
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
         return connection
 
     def _cannot_accept(self, error: OSError) -> None:
@@ -130,6 +158,8 @@ class _StandIn:
 
         Other errors are the matter of the one connection that could not be accepted (accept(2), "Error handling").
         """
+        if isinstance(error, _InterruptedAcceptError):
+            self._socket.shutdown(socket.SHUT_RDWR)  # nobody is to use it any more
         if error.errno in _SHORT_OF:
             log.warning("Visitors of a lab that is down have to wait.", instance=self._name, error=error.strerror)
             self._rest(_SHORT_PAUSE_S)
