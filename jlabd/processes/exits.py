@@ -8,15 +8,13 @@ import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jlabd.processes import claims
-
 if TYPE_CHECKING:
     from jlabd.processes.spawn import Process
 
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """The end of a process; both None if an earlier daemon had started it, because only a parent is told."""
+    """The end of a process; both None if nobody told us: only a parent is told, and a tracer before the parent."""
 
     code: int | None
     signal: int | None
@@ -32,11 +30,11 @@ class Exit:
             return f"was killed by signal {self.signal} ({_name(self.signal)})"
         if self.code is not None:
             return f"exited with status {self.code}"
-        return "ended (how is unknown, because an earlier jlabd had started it)"
+        return "ended (how is unknown: an earlier jlabd had started it, or somebody traces it)"
 
 
 async def wait_exit(process: Process) -> Exit:
-    """Return how `process` ended, within milliseconds of its end; closes the handle. Only one caller may wait.
+    """Return how `process` ended, within milliseconds of its end; sees to the handle. Only one caller may wait.
 
     Cancelled, it leaves the handle open: the exit can be awaited again.
     """
@@ -47,10 +45,7 @@ async def wait_exit(process: Process) -> Exit:
         await ended
     finally:
         loop.remove_reader(process.pidfd)
-    outcome = _reap(process.pidfd)
-    claims.drop(process.pid)
-    process.close()
-    return outcome
+    return _exit(process.bury())
 
 
 def _resolve(future: asyncio.Future[None]) -> None:
@@ -58,11 +53,7 @@ def _resolve(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-def _reap(pidfd: int) -> Exit:
-    try:
-        result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
-    except ChildProcessError:
-        return Exit(None, None)
+def _exit(result: os.waitid_result | None) -> Exit:
     if result is None:
         return Exit(None, None)
     if result.si_code == os.CLD_EXITED:

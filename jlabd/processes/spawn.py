@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Process", "SpawnError", "adopt", "spawn"]
 
+_BURIAL_S = 1.0
+"""Pause before a dead process that somebody traces is looked at again."""
+
 
 class Process:
     """A process held by a pidfd: signals reach it or nobody, never a later process with the same pid."""
@@ -45,14 +48,29 @@ class Process:
     def abandon(self) -> None:
         """Kill the child and see it reaped whenever it ends; it may hang in the system for long."""
         self.signal(signal.SIGKILL)
-        asyncio.get_running_loop().add_reader(self.pidfd, self._bury)
+        asyncio.get_running_loop().add_reader(self.pidfd, self._ended)
 
-    def _bury(self) -> None:
+    def _ended(self) -> None:
         asyncio.get_running_loop().remove_reader(self.pidfd)
+        self.bury()
+
+    def bury(self) -> os.waitid_result | None:
+        """Reap the process, which has ended, and close the handle; return how it ended, None if we are not told.
+
+        One that is traced (gdb, strace) is shown to nobody but its tracer until that looks, or ends itself. Waiting for
+        it would hold up the daemon for as long as the tracer likes: it is tried again later.
+        """
+        if self.pidfd < 0:
+            return None
+        result = None
         with contextlib.suppress(ChildProcessError):
-            os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
+            result = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG)
+            if result is None:
+                asyncio.get_running_loop().call_later(_BURIAL_S, self.bury)
+                return None
         claims.drop(self.pid)
         self.close()
+        return result
 
     def close(self) -> None:
         """Let go of the process, which goes on; asking twice is harmless."""
