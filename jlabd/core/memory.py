@@ -7,14 +7,9 @@ that nobody remembers, but that lives in the instance's tree, is taken over all 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass
 
 from jlabd.core.state import Actual, Desired, Instance
-
-
-def _nothing() -> Mapping[str, str]:
-    return MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +35,7 @@ class Memory:
     remaining_s: float | None
     """Until the end of a backoff, when this was written: the time without a daemon does not count."""
     server: Server | None
-    fields: Mapping[str, str] = field(default_factory=_nothing)
+    fields: Mapping[str, str]
     """Fingerprints of the spec that the incarnation was started with, by field."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import assert_never
 from urllib.parse import quote, urlencode
 
 from jlabd.spec import InstanceSpec, NginxSpec, TcpListen, UnixListen
@@ -26,6 +27,8 @@ def _origin(spec: InstanceSpec, nginx: NginxSpec) -> str:
             return f"http+unix://{quote(path, safe='')}"
         case TcpListen(address, port):
             return f"http://{_reachable(address)}:{port}"
+        case _:
+            assert_never(spec.listen)
 
 
 def _port(nginx: NginxSpec) -> str:

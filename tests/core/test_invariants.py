@@ -242,5 +242,5 @@ class World(RuleBasedStateMachine):
         assert self.instance.actual is Actual.STOPPED
 
 
-World.TestCase.settings = settings(max_examples=200, stateful_step_count=60, deadline=None)
+World.TestCase.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
 TestWorld = World.TestCase

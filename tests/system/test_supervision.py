@@ -197,3 +197,34 @@ def test_out_of_descriptors_is_said_and_survived(jlabd):
     subprocess.run(["prlimit", "--pid", str(pid), "--nofile=4096:"], check=True)
     for number in range(8):
         daemon.wait_for(f"a{number}", "ready", 60)
+
+
+def test_missing_nginx_concerns_no_lab(jlabd, tmp_path):
+    """Without nginx the labs run, and status says what is missing; a reload goes on working."""
+    missing = 'test_command = ["/no/such/nginx", "-t"]\nreload_command = ["/no/such/nginx"]'
+    daemon = jlabd(web("a"), nginx=f'config_dir = "{tmp_path}/jlabd.d"\nserver_name = "x"\n{missing}').start()
+    daemon.wait_for("a", "ready")
+    document = until(lambda: not daemon.document()["nginx"]["ok"] and daemon.document(), 10, "the lack to be noticed")
+    assert "/no/such/nginx" in document["nginx"]["error"]
+    daemon.write(web("a") + web("b"))
+    done = daemon.ctl("reload", check=True)
+    assert "/no/such/nginx" in done.stderr
+    daemon.wait_for("b", "ready")
+
+
+def test_flood_and_garbage_in_the_log_hurt_nobody(jlabd):
+    """A megabyte without a newline, bytes that are no text, and `logs | head`: the lab and the daemon go on."""
+    code = (
+        "import sys, runpy; out = sys.stdout.buffer\n"
+        "out.write(b'x' * 1_000_000 + b'\\n\\xff\\xfe\\x00 no text\\nlast\\n'); out.flush()\n"
+        f"sys.argv = ['web']; runpy.run_path({str(CHILD)!r}, run_name='__main__')"
+    )
+    command = json.dumps([sys.executable, "-c", code])
+    daemon = jlabd(f"[instance.a]\ncommand = {command}\nroot_dir = '{{folder}}/home'\n").start()
+    daemon.wait_for("a", "ready")
+    program = [PROGRAMS / "jlabctl", "--socket", daemon.socket, "logs", "a", "-n", "1000"]
+    whole = subprocess.run(program, capture_output=True, check=True).stdout
+    assert whole.startswith(b"x" * 1_000_000 + b"\n\xff\xfe\x00 no text\nlast\n")
+    short = subprocess.run(["sh", "-c", '"$@" -f | head -c 10', "sh", *program], capture_output=True, check=True)
+    assert (short.stdout, short.stderr) == (b"x" * 10, b"")
+    assert daemon.instance("a")["state"] == "ready"
