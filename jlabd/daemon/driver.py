@@ -97,10 +97,15 @@ class Driver:
 
     def admit(self, spec: InstanceSpec, instance: Instance | None = None) -> None:
         """Enter an instance into the table, or give one that is there its new spec."""
-        if spec.name in self._table:
-            self._table[spec.name].spec = spec
+        entry = self._table.get(spec.name)
+        if entry is not None:
+            entry.spec = spec
+            if entry.instance.daemon_answers:
+                self._hands.stand_in(spec)  # it may listen elsewhere now
         else:
             self._table[spec.name] = Entry(spec, instance or Instance(since=self._timer.now()))
+            self._note_deadline(spec.name)
+            self._arm()
 
     def forget(self, name: str) -> None:
         """Take an instance out of the table; later events for it are dropped."""
@@ -125,9 +130,8 @@ class Driver:
             return
         before = entry.instance
         entry.instance, actions = step(entry.spec, before, event, self._timer.now())
-        deadline = entry.instance.next_deadline()
-        if deadline is not None and deadline != before.next_deadline():
-            heapq.heappush(self._deadlines, (deadline, name))
+        if entry.instance.next_deadline() != before.next_deadline():
+            self._note_deadline(name)
         for action in actions:
             self._perform(entry.spec, action)
         if _visible(before) != _visible(entry.instance):
@@ -150,6 +154,11 @@ class Driver:
                 self._hands.step_aside(spec)
 
     # One timer for all. The heap may hold times that were given up since: they wake nobody.
+
+    def _note_deadline(self, name: str) -> None:
+        deadline = self._table[name].instance.next_deadline()
+        if deadline is not None:
+            heapq.heappush(self._deadlines, (deadline, name))
 
     def _arm(self) -> None:
         while self._deadlines and not self._is_current(*self._deadlines[0]):

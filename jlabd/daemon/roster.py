@@ -42,7 +42,8 @@ class Roster:
         self._driver.admit(spec)
         if spec.name in self._leaving:
             self._leaving.discard(spec.name)
-            self._driver.post(spec.name, StartRequested("added to the configuration again"))
+            if spec.autostart:
+                self._driver.post(spec.name, StartRequested("added to the configuration again"))
         else:
             self._driver.post(spec.name, Added(start=spec.autostart))
 
@@ -56,8 +57,11 @@ class Roster:
     def remove(self, name: str) -> None:
         """Stop an instance and forget it when it has ended."""
         self._leaving.add(name)
-        self._driver.post(name, StopRequested("removed from the configuration"))
-        self._forget_if_stopped(name, self._driver.entry(name).instance)
+        instance = self._driver.entry(name).instance
+        if instance.desired is Desired.RUNNING:
+            self._driver.post(name, StopRequested("removed from the configuration"))
+        else:  # one that is on its way down is given its time: asked again, it would be killed
+            self._forget_if_stopped(name, instance)
 
     def _seen(self, name: str, _: Instance, after: Instance) -> None:
         self._forget_if_stopped(name, after)

@@ -14,13 +14,14 @@ from jlabd.core.events import (
     Event,
     Exited,
     ProbeSucceeded,
+    Recovered,
     RestartRequested,
     Spawned,
     StartRequested,
     StopRequested,
     TreeEmptied,
 )
-from jlabd.core.state import Actual, Instance
+from jlabd.core.state import Actual, Desired, Instance
 from jlabd.daemon.driver import Driver
 from jlabd.spec import InstanceSpec, RestartPolicy, StopSpec, UnixListen
 
@@ -231,3 +232,12 @@ def test_watchers_see_each_visible_change_once(world, time):
         (Actual.STARTING, Actual.READY),
     ]
     assert seen == expected
+
+
+def test_a_recovered_backoff_comes_to_its_end(world: World) -> None:
+    """An instance that enters the table in the middle of a backoff is started when that is over."""
+    end = world.time.now() + 30
+    world.driver.admit(make_spec("carol"), Instance(Desired.RUNNING, Actual.BACKOFF, deadline=end))
+    world.driver.post("carol", Recovered(None, tree_empty=True))
+    world.time.run(60)
+    assert [when for name, when in world.spawned if name == "carol"] == [end]
