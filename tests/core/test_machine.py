@@ -5,15 +5,27 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from rig.lives import (
+    BACKOFF,
+    CRASHED,
+    FAILED,
+    READY,
+    RESTARTING,
+    SPAWNED,
+    SPEC,
+    STARTING,
+    STOPPED,
+    STOPPING,
+    UNHEALTHY,
+    after,
+)
 
 from jlabd.core.actions import KillTree, Probe, SignalServer, Spawn, StandIn, StepAside
 from jlabd.core.events import (
     Added,
-    Event,
     Exited,
     ProbeFailed,
     ProbeSucceeded,
-    Recovered,
     RestartRequested,
     Spawned,
     SpawnFailed,
@@ -23,36 +35,8 @@ from jlabd.core.events import (
     TreeEmptied,
 )
 from jlabd.core.machine import step
-from jlabd.core.state import Actual, Desired, Failure, Instance
-from jlabd.spec import InstanceSpec, ProbeSpec, Restart, RestartPolicy, StopSpec, UnixListen
-
-SPEC = InstanceSpec(
-    "alice",
-    UnixListen("/run/jlabd/sockets/alice.sock"),
-    stop=StopSpec(timeout_s=15),
-    probe=ProbeSpec(ready_timeout_s=60, interval_s=30, timeout_s=5, failures=3),
-    restart=RestartPolicy(initial_s=1, factor=2, max_s=60, stable_after_s=120),
-)
-
-
-def after(*timed: tuple[float, Event], spec: InstanceSpec = SPEC) -> tuple[Instance, tuple[object, ...]]:
-    """Play (now, event) pairs on a new instance; return it with the actions of the last one."""
-    instance, actions = Instance(), ()
-    for now, event in timed:
-        instance, actions = step(spec, instance, event, now)
-    return instance, actions
-
-
-STARTING = ((0.0, Added(start=True)),)
-SPAWNED = (*STARTING, (0.1, Spawned(1, pid=77)))
-READY = (*SPAWNED, (3.0, ProbeSucceeded(1)))
-UNHEALTHY = (*READY, (33.0, ProbeFailed(1, "no answer")))
-STOPPING = (*READY, (10.0, StopRequested("by root")))
-RESTARTING = (*READY, (10.0, RestartRequested("by root")))
-CRASHED = (*READY, (10.0, Exited(1, "was killed by signal 9 (SIGKILL)")))
-BACKOFF = (*CRASHED, (10.5, TreeEmptied(1, jitter=0.5)))
-STOPPED = (*STOPPING, (11.0, Exited(1, "exited with status 0", clean=True)), (11.5, TreeEmptied(1)))
-FAILED = (*STARTING, (0.1, SpawnFailed(1, "no user 'alice'", permanent=True)))
+from jlabd.core.state import Actual, Desired, Failure
+from jlabd.spec import Restart
 
 
 def test_added_with_autostart_spawns():
@@ -331,81 +315,3 @@ def test_tree_emptied_before_anything_was_ended_changes_nothing():
     """Only a tree that was to be killed can have been emptied."""
     before, _ = after(*READY)
     assert step(SPEC, before, TreeEmptied(1), 12.0) == (before, ())
-
-
-# Recovery: (as remembered) x (what lives) → what becomes of it
-
-
-def recovered(before: Instance, pid: int | None, *, tree_empty: bool) -> tuple[Instance, tuple[object, ...]]:
-    """Let a new daemon begin at 1000 with `before` as remembered."""
-    return step(SPEC, replace(before, pid=None), Recovered(pid, tree_empty), 1000.0)
-
-
-def test_living_ready_server_is_taken_over():
-    """A server that lives and was ready stays ready, with all its past, and is asked at once whether it is well."""
-    before, _ = after(*READY)
-    instance, actions = recovered(before, 77, tree_empty=False)
-    assert (instance.actual, instance.pid, instance.incarnation, instance.since) == (Actual.READY, 77, 1, 3.0)
-    assert (instance.reason, instance.probe_at, instance.stable_at) == (
-        "taken over from an earlier jlabd",
-        1000.0,
-        123.0,
-    )
-    assert actions == ()
-
-
-@pytest.mark.parametrize("state", [SPAWNED, BACKOFF, FAILED])
-def test_living_server_that_was_not_known_to_be_ready_is_probed(state):
-    """Also where the memory is stale: what lives is taken over, never doubled."""
-    before, _ = after(*state)
-    instance, actions = recovered(before, 77, tree_empty=False)
-    assert (instance.actual, instance.pid, instance.deadline) == (Actual.STARTING, 77, 1060.0)
-    assert actions == (Probe(1, 60),)
-
-
-@pytest.mark.parametrize("state", [STOPPING, RESTARTING])
-def test_stop_that_was_under_way_goes_on(state):
-    """A daemon that died in the middle of a stop does not leave the instance half stopped."""
-    before, _ = after(*state)
-    instance, actions = recovered(before, 77, tree_empty=False)
-    assert (instance.actual, instance.desired, instance.deadline) == (Actual.STOPPING, before.desired, 1015.0)
-    assert actions == (SignalServer(1, 15),)
-
-
-def test_server_that_died_meanwhile_follows_the_policy():
-    """A loss while nobody looked is a failure like any other; remains are killed first."""
-    before, _ = after(*READY)
-    instance, actions = recovered(before, None, tree_empty=False)
-    assert (instance.actual, actions) == (Actual.STOPPING, (KillTree(1),))
-    assert instance.failure == Failure("the server ended while no jlabd ran", ready_for_s=997.0)
-    instance, actions = recovered(before, None, tree_empty=True)
-    assert (instance.actual, instance.failures, actions) == (Actual.STARTING, 1, (Spawn(2),))
-
-
-def test_remains_of_what_was_stopped_are_killed():
-    """What should not run does not."""
-    before, _ = after(*STOPPED)
-    instance, actions = recovered(before, None, tree_empty=False)
-    assert (instance.actual, instance.desired, actions) == (Actual.STOPPING, Desired.STOPPED, (KillTree(1),))
-
-
-def test_stopped_stays_stopped():
-    """A stop that was asked for survives the daemon, and the new one answers on the socket."""
-    before, _ = after(*STOPPED)
-    instance, actions = recovered(before, None, tree_empty=True)
-    assert (instance.actual, instance.desired, actions) == (Actual.STOPPED, Desired.STOPPED, (StandIn(),))
-
-
-def test_backoff_goes_on():
-    """The next attempt survives the daemon."""
-    before, _ = after(*BACKOFF)
-    instance, actions = recovered(replace(before, since=999.5, deadline=1001.0), None, tree_empty=True)
-    assert (instance.actual, instance.deadline, instance.failures, actions) == (Actual.BACKOFF, 1001.0, 1, ())
-
-
-@pytest.mark.parametrize("state", [FAILED, RESTARTING])
-def test_what_should_run_and_does_not_is_started(state):
-    """A new daemon is a change: what had failed is tried again."""
-    before, _ = after(*state)
-    instance, actions = recovered(before, None, tree_empty=True)
-    assert (instance.actual, instance.incarnation, actions) == (Actual.STARTING, 2, (Spawn(2),))

@@ -24,10 +24,10 @@ exec 9>"$place/lock"
 flock 9
 [ ! -d "$place/root" ] || exit 0
 
-# Units that only cost time, or wait for what a container does not have.
+# An ordinary account; without units that only cost time, or wait for what a container does not have.
 masked='systemd-networkd-wait-online.service systemd-networkd.service systemd-networkd.socket systemd-firstboot.service
     console-getty.service apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer'
-mask='cd "$1"; : >etc/machine-id; for unit in '"$(echo $masked)"'; do ln -sf /dev/null "etc/systemd/system/$unit"; done'
+finish='chroot "$1" useradd --create-home ann; cd "$1"; : >etc/machine-id; for unit in '"$(echo $masked)"'; do ln -sf /dev/null "etc/systemd/system/$unit"; done'
 mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -v security | head -n 1)
 new=$place/new
 rm -rf --one-file-system "$new"
@@ -38,6 +38,6 @@ mmdebstrap --quiet --variant=minbase --mode=root --dpkgopt=force-unsafe-io --apt
     --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' \
     --include=systemd,systemd-sysv,dbus,libpam-systemd,python3,procps \
-    --customize-hook="$mask" bookworm "$new" "$mirror"
+    --customize-hook="$finish" bookworm "$new" "$mirror"
 mv "$new" "$place/root"
 echo "$place: made"

@@ -205,3 +205,23 @@ def instance(name, listen=None, **more):
 def configured(nginx, *instances, **changes):
     """Return a configuration."""
     return Configuration("/etc/jlabd.toml", nginx=replace(nginx, **changes), instances={i.name: i for i in instances})
+
+
+async def running(server, publisher, *instances):
+    """Publish, start nginx, publish again, and forget the calls."""
+    await publisher.publish(configured(server.spec(), *instances))
+    await server.start()
+    first = server.workers()
+    outcome = await publisher.publish(configured(server.spec(), *instances))
+    assert outcome.ok
+    assert not publisher.needs_retry
+    if outcome.changed:
+        await asyncio.to_thread(until, lambda: server.workers().isdisjoint(first), 20, "the reload to be done")
+    server.run.calls.clear()
+    return outcome.generation
+
+
+def tree(folder):
+    """Return every path below a folder with its content, and where links lead."""
+    paths = sorted(Path(folder).rglob("*"))
+    return {str(p): os.readlink(p) if p.is_symlink() else p.read_bytes() if p.is_file() else None for p in paths}

@@ -1,0 +1,264 @@
+"""A Debian 12 that is booted for one test, with jlabd as its service, and taken down without a trace.
+
+systemd-nspawn boots it on a throw-away overlay. Its mounts are in a namespace of their own, its processes in cgroups of
+their own, and it is killed when the test's process dies: nothing needs an orderly end to be gone.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from rig.unix_http import get
+from rig.waiting import until
+
+TOP = Path(__file__).resolve().parent.parent.parent
+INSIDE = "/opt/jlabd"
+"""Where the checkout is inside."""
+
+PROGRAM = """#!{python}
+import sys
+sys.path.insert(0, "{inside}")
+from {module} import main
+sys.exit(main())
+"""
+
+START = """
+set -e
+mount -t tmpfs -o size=2G,mode=0755 tmpfs "$1/disk"
+mkdir "$1/disk/upper" "$1/disk/work" "$1/disk/root"
+mount -t overlay -o "lowerdir=$2,upperdir=$1/disk/upper,workdir=$1/disk/work" overlay "$1/disk/root"
+cp -a "$1/files/." "$1/disk/root/"
+shift 2
+exec "$@"
+"""
+
+ENTER = """
+echo $$ >"$1/cgroup.procs"
+pid=$2
+shift 2
+exec nsenter --target "$pid" --mount --uts --ipc --net --pid --cgroup --root --wd \
+    env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 HOME=/root "$@"
+"""
+
+CONFIG = """
+[daemon]
+include = ""
+[nginx]
+enabled = false
+[defaults]
+user = "ann"
+venv = "{venv}"
+"""
+
+
+class Machine:
+    """One booted system. `root` is the folder made by tests/setup/bootroot.sh, `venv` has JupyterLab and our needs."""
+
+    def __init__(self, root, venv):
+        self.root = root
+        self.venv = venv
+        self.folder = Path(tempfile.mkdtemp(prefix="jlboot", dir="/var/tmp"))
+        (self.folder / "disk").mkdir()
+        self.name = self.folder.name.replace("_", "-")
+        self.cgroups = [Path(top, self.name) for top in hierarchies()]
+        self._process = None
+        self._leader = 0
+        self._furnish()
+
+    # What is inside
+
+    def _furnish(self):
+        for program, module in {"jlabd": "jlabd.main", "jlabctl": "jlabd.ctl.main"}.items():
+            text = PROGRAM.format(python=f"{self.venv}/bin/python", inside=INSIDE, module=module)
+            self.put(f"/usr/bin/{program}", text, 0o755)
+        self.put("/usr/lib/systemd/system/jlabd.service", (TOP / "packaging/jlabd.service").read_text())
+        self.configure("")
+
+    def put(self, path, text, mode=0o644):
+        """Write a file, before the system is booted or while it runs."""
+        place = self.inside(path) if self._leader else self.folder / "files" / path.lstrip("/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text)
+        place.chmod(mode)
+
+    def configure(self, instances):
+        """Write /etc/jlabd.toml with these instances."""
+        self.put("/etc/jlabd.toml", CONFIG.format(venv=self.venv) + instances)
+
+    def drop_in(self, text):
+        """Change the unit before the system is booted, as `systemctl edit` would."""
+        self.put("/etc/systemd/system/jlabd.service.d/test.conf", text)
+
+    def inside(self, path):
+        """Return the path, outside, of a file of the running system."""
+        return Path(f"/proc/{self._leader}/root{path}")
+
+    # Up and down
+
+    def boot(self):
+        """Boot, and return when the system is up."""
+        for cgroup in self.cgroups:
+            cgroup.mkdir()
+        binds = [f"--bind-ro={self.venv}"] + [f"--bind-ro={TOP}/{name}:{INSIDE}/{name}" for name in ("jlabd", "tests")]
+        nspawn = ["systemd-nspawn", "--quiet", f"--directory={self.folder}/disk/root", "--boot", "--register=no"]
+        nspawn += ["--keep-unit", "--console=pipe", "--private-network", "--link-journal=no", f"--machine={self.name}"]
+        start = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private"]
+        start += ["sh", "-c", START, "sh", self.folder, self.root]
+        with (self.folder / "console").open("ab") as console:
+            self._process = subprocess.Popen(
+                [*start, *nspawn, *binds],
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
+                start_new_session=True,
+                preexec_fn=self._enter_cgroups,
+            )
+        self._wait_until_up()
+        return self
+
+    def _enter_cgroups(self):
+        for cgroup in self.cgroups:
+            (cgroup / "cgroup.procs").write_text("0")
+
+    def _wait_until_up(self):
+        self._leader = until(self._find_leader, 30, "the system to begin", every_s=0.05)
+        until(self._is_up, 60, "the system to be up", every_s=0.1)
+
+    def _find_leader(self):
+        assert self._process.poll() is None, self.console()
+        number = self._process.pid
+        with contextlib.suppress(OSError):
+            for child in Path(f"/proc/{number}/task/{number}/children").read_text().split():
+                if child != str(self._leader) and Path(f"/proc/{child}/comm").read_text() == "systemd\n":
+                    return int(child)
+        return None
+
+    def _is_up(self):
+        assert self._process.poll() is None, self.console()
+        with contextlib.suppress(OSError, subprocess.CalledProcessError):
+            return self.run("systemctl", "is-system-running", check=False).strip() in {"running", "degraded"}
+
+    def reboot(self):
+        """Reboot in order, and return when the system is up again."""
+        self.run("systemctl", "reboot", "--no-block")
+        self._wait_until_up()
+
+    def console(self):
+        """Return what the system wrote on its console."""
+        return (self.folder / "console").read_text(errors="replace")
+
+    def down(self):
+        """Switch off at once, and leave nothing behind."""
+        if self._process is not None:
+            if self._process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self._leader or self._process.pid, signal.SIGKILL)
+            try:
+                self._process.wait(20)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        until(self._cgroups_are_gone, 20, "the processes to be gone")
+        shutil.rmtree(self.folder)
+
+    def _cgroups_are_gone(self):
+        for cgroup in self.cgroups:
+            for inner in sorted(cgroup.glob("**/"), reverse=True):
+                with contextlib.suppress(OSError):
+                    inner.rmdir()
+        return not any(cgroup.exists() for cgroup in self.cgroups)
+
+    # Talking to it
+
+    def run(self, *words, check=True, timeout=120):
+        """Run a command inside to its end; return what it printed."""
+        scope = next(cgroup / "payload/init.scope" for cgroup in self.cgroups if (cgroup / "payload").exists())
+        done = subprocess.run(
+            ["sh", "-c", ENTER, "sh", scope, str(self._leader), *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        assert done.returncode == 0 or not check, f"{words}: {done.stdout}\n{self.journal()[-5000:]}"
+        return done.stdout
+
+    def systemctl(self, *words, **options):
+        """Run systemctl inside."""
+        return self.run("systemctl", *words, **options)
+
+    def show(self, name):
+        """Return one property of jlabd.service."""
+        return self.systemctl("show", "--value", "--property", name, "jlabd").strip()
+
+    def journal(self, *words):
+        """Return the journal of jlabd.service."""
+        return self.run("journalctl", "--no-pager", "--unit", "jlabd", *words, check=False)
+
+    # jlabd inside
+
+    def document(self):
+        """Return jlabd's status document, None if it does not answer."""
+        try:
+            return json.loads(self.run("jlabctl", "status", "--json", check=False))
+        except ValueError:
+            return None
+
+    def instance(self, name):
+        """Return an instance's part of the status document, None if there is none."""
+        document = self.document() or {"instances": []}
+        return next((entry for entry in document["instances"] if entry["name"] == name), None)
+
+    def wait_for(self, name, state="ready", timeout_s=60):
+        """Return the instance's entry once it is in `state`."""
+
+        def reached():
+            entry = self.instance(name)
+            return entry if entry is not None and entry["state"] == state else None
+
+        try:
+            return until(reached, timeout_s, f"{name} to be {state}", every_s=0.1)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it is {self.instance(name)}\n{self.journal()[-5000:]}") from None
+
+    def ask(self, name, timeout_s=30):
+        """Return (status, body) of a request to an instance."""
+        return get(self.inside(f"/run/jlabd/sockets/{name}.sock"), f"/{name}/", timeout_s)
+
+    def processes(self):
+        """Return the pids, as seen from outside, of what is in the cgroups of jlabd, but for jlabd itself."""
+        found = []
+        for cgroup in self.cgroups:
+            for procs in cgroup.glob("payload/**/jlabd*/**/cgroup.procs"):
+                found += procs.read_text().split()
+        return found
+
+
+def hierarchies():
+    """Yield where cgroup v2 is mounted and, beside it, systemd's own v1 hierarchy, which nspawn wants to know."""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields, _, kind = line.partition(" - ")
+        if kind.startswith("cgroup2 ") or (kind.startswith("cgroup ") and "name=systemd" in kind):
+            yield fields.split()[4]
+
+
+def web(name, *words, **keys):
+    """Return the TOML of a small web server (see tests/children/web.py)."""
+    command = ["/usr/bin/python3", f"{INSIDE}/tests/children/web.py", *words]
+    keys.setdefault("restart", '{ initial = "200ms" }')
+    lines = [f"{key} = {value}" for key, value in keys.items()]
+    return "\n".join([f"[instance.{name}]", f"command = {command!r}", *lines, ""])
+
+
+def wait_s(since):
+    """Return the seconds that passed since the monotonic time `since`."""
+    return time.monotonic() - since
