@@ -19,7 +19,7 @@ from jlabd.control.server import ControlServer
 from jlabd.control.supervisor import RefusedError
 from jlabd.core.events import StopRequested
 from jlabd.core.reconcile import Plan
-from jlabd.core.state import AT_REST, Actual, Instance
+from jlabd.core.state import AT_REST, Actual, Desired, Instance
 from jlabd.daemon import handover, signals
 from jlabd.daemon.clock import LoopTimer
 from jlabd.daemon.driver import Driver
@@ -128,7 +128,9 @@ class App:
         self._remembering = Remembering(self._driver, self._hands, store)
         self._roster = Roster(self._driver, self._hands.forget)
         self._front_door = FrontDoor(self._journal)
-        self._reloader = Reloader(self._loaded, self._front_door, self._journal, self._apply)
+        self._reloader = Reloader(
+            self._loaded, self._front_door, self._journal, self._apply, lambda: self._office.stopping
+        )
         self._logs = Logs(daemon.log_dir)
         self._observer = Observer(self._driver, self._hands)
         self._office = Office(
@@ -279,7 +281,7 @@ class App:
         """Begin to end; asked again, kill what still takes its time."""
         if self._stopping_all:
             log.warning("Asked to end once more: what has not ended yet is killed.")
-            self._request_stop("jlabd is stopping, at once")
+            self._request_stop("jlabd is stopping, at once", again=True)
         self._office.stopping = True
         self._down.set()
 
@@ -306,9 +308,10 @@ class App:
         """Return how long the service manager must wait for the slowest instance."""
         return STOP_MARGIN_S + max((self._driver.entry(name).spec.stop.timeout_s for name in self._driver), default=0.0)
 
-    def _request_stop(self, reason: str) -> None:
+    def _request_stop(self, reason: str, *, again: bool = False) -> None:
+        """Ask all to stop. What is on its way down already would be killed by that: only `again` does so."""
         for name in tuple(self._driver):
-            if self._driver.entry(name).instance.actual is not Actual.STOPPED:
+            if again or self._driver.entry(name).instance.desired is Desired.RUNNING:
                 self._driver.post(name, StopRequested(reason))
 
     def _look_whether_all_stopped(self) -> None:

@@ -47,12 +47,14 @@ class Reloader:
         front_door: FrontDoor,
         journal: Journal,
         apply: Callable[[Plan, Configuration], None],
+        is_ending: Callable[[], bool],
     ) -> None:
         self.current = loaded.configuration
         self.error = _sentence(loaded.problems)
         self._front_door = front_door
         self._journal = journal
         self._apply = apply
+        self._is_ending = is_ending
         self._one_at_a_time = asyncio.Lock()
 
     async def reload(self, *, dry_run: bool, by: str) -> dict[str, Any]:
@@ -76,6 +78,8 @@ class Reloader:
 
     async def _commit(self, candidate: Candidate, by: str) -> dict[str, Any]:
         outcome = await self._front_door.publish(candidate.configuration)
+        if self._is_ending():
+            raise ReloadRefusedError("jlabd is ending; the next one reads the configuration anew.")
         if outcome.refused:
             await self._front_door.publish(self.current)
             raise ReloadRefusedError(outcome.error)
