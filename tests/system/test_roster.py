@@ -113,10 +113,10 @@ def test_another_user(jlabd):
 def test_a_reload_that_is_under_way_starts_nothing_after_the_end(jlabd):
     """SIGTERM while nginx still tests the new configuration: nothing of that is started, and everything ends."""
     nginx = "enabled = true\nconfig_dir = '{folder}/nginx'\ntest_command = ['sleep', '2']\nreload_command = ['true']"
-    daemon = jlabd(web("a"), nginx=nginx).start()
+    daemon = jlabd(web("a", "hang-on-term"), nginx=nginx).start()
     daemon.wait_for("a", "ready")
     until(lambda: daemon.document()["nginx"]["generation"] == 1, 10)
-    daemon.write(web("a", args='["other"]') + web("b", "hang-on-term"))
+    daemon.write(web("a", "other") + web("b"))
     daemon.process.send_signal(signal.SIGHUP)
     time.sleep(0.5)
     daemon.process.send_signal(signal.SIGTERM)
