@@ -9,6 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from rig.unix_http import get
 from rig.waiting import until
 
 PROGRAMS = Path(sys.executable).parent
@@ -72,7 +73,11 @@ class Jlabd:
     def answers(self):
         """Return whether it answers; fail if it has ended."""
         assert self.process.poll() is None, self.said()
-        return self.ctl("status").returncode != 4
+        try:
+            self.document()
+        except OSError:
+            return False
+        return True
 
     def said(self):
         """Return the daemon's own log."""
@@ -94,7 +99,9 @@ class Jlabd:
 
     def document(self):
         """Return the status document."""
-        return json.loads(self.ctl("status", "--json").stdout)
+        status, body = get(self.folder / "status.sock", "/status")
+        assert status == 200, body
+        return json.loads(body)
 
     def instance(self, name):
         """Return an instance's part of the status document."""
@@ -104,13 +111,13 @@ class Jlabd:
         """Return the instance's entry once it is in `state`."""
 
         def reached():
-            entry = self.instance(name)
-            return entry if entry["state"] == state else None
+            entry = next((each for each in self.document()["instances"] if each["name"] == name), None)
+            return entry if entry and entry["state"] == state else None
 
         try:
-            return until(reached, timeout_s, f"{name} to be {state}", every_s=0.1)
+            return until(reached, timeout_s, f"{name} to be {state}", every_s=0.05)
         except AssertionError as error:
-            raise AssertionError(f"{error}; it is {self.instance(name)}\n{self.said()[-3000:]}") from None
+            raise AssertionError(f"{error}; status: {self.document()}\n{self.said()[-3000:]}") from None
 
     def token(self, name):
         """Return the token that logs in to `name`."""

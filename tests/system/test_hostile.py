@@ -58,3 +58,36 @@ def test_a_traced_server_that_dies_holds_nobody_up(jlabd, wrap):
         daemon.ctl("stop", "a", check=True, timeout=10)
         assert not is_alive(pid)
     until(lambda: not zombies_of(daemon.process.pid), 5, "the dead to be buried")
+
+
+def test_a_daemon_whose_log_cannot_be_written_goes_on(jlabd):
+    """A closed terminal or a full disk behind the daemon's stderr changes nothing of what it does."""
+    one_line = ("bash", "-c", 'exec "$@" 2> >(exec head -n 1)', "bash")
+    daemon = jlabd(web("a"), wrap=one_line).start()
+    daemon.wait_for("a", "ready")
+    daemon.ctl("restart", "a", check=True, timeout=20)
+    os.kill(daemon.instance("a")["pid"], signal.SIGKILL)
+    until(lambda: daemon.instance("a")["incarnation"] == 3, 10, "the exit to be noticed")
+    daemon.wait_for("a", "ready")
+    assert daemon.stop() == 0
+
+
+@pytest.mark.root
+def test_nobody_else_can_lock_the_daemon_out(jlabd):
+    """An ordinary user can neither open nor hold the lock that a daemon needs to start."""
+    daemon = jlabd(web("a"))
+    (daemon.folder / "run").mkdir()
+    (daemon.folder / "run/lock").touch(0o644)  # as an earlier version made it
+    daemon.start()
+    hold = f"import fcntl; fcntl.flock(open({str(daemon.folder / 'run/lock')!r}), fcntl.LOCK_SH); print('held')"
+    done = subprocess.run(
+        ["/usr/bin/python3", "-c", hold],
+        user=65534,
+        group=65534,
+        extra_groups=[],
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "PermissionError" in done.stderr
