@@ -46,7 +46,7 @@ class Store:
                 return self._decode(file.read(LARGEST))
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             self._set_aside(error)
             return {}
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from jlabd.jupyter.http import NoAnswerError, get, json_object
 from jlabd.spec import Listen
 
 OK = 200
+MOST = 1_000_000
+"""More kernels or connections than this are not believed."""
 
 
 class ActivityError(Exception):
@@ -44,7 +46,7 @@ async def activity(listen: Listen, base_url: str, token: str, timeout_s: float) 
 def _count(answer: dict[str, Any], key: str) -> int:
     """Return the number at `key`. Raises ValueError."""
     number = answer.get(key)
-    if not isinstance(number, int) or number < 0:
+    if not isinstance(number, int) or not 0 <= number <= MOST:
         raise ValueError(key)
     return number
 
@@ -56,4 +58,7 @@ def _time(text: Any) -> datetime | None:
     time = datetime.fromisoformat(str(text))
     if time.tzinfo is None:
         raise ValueError("a time without its zone")
-    return time
+    try:
+        return time.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("a time before the first or after the last year") from error

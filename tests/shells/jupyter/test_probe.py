@@ -112,7 +112,10 @@ async def test_activity_of_something_else(place):
         assert (found.kernels, found.connections, found.last_activity.year) == (2, 1, 2026)
     malicious = ("[" * 60000, '{"kernels": 1e999, "connections": 1}', '{"kernels": 1, "connections": -1}')
     timeless = '{"kernels": 1, "connections": 1, "last_activity": "2026-01-02"}'
-    for body in ("[]", "{}", "nonsense", '{"kernels": 1, "connections": "x"}', *malicious, timeless):
+    before_all_time = '{"kernels": 1, "connections": 1, "last_activity": "0001-01-01T00:00:00+14:00"}'
+    endless = f'{{"kernels": 1{"0" * 4000}, "connections": 1}}'
+    hostile = (*malicious, timeless, before_all_time, endless)
+    for body in ("[]", "{}", "nonsense", '{"kernels": 1, "connections": "x"}', *hostile):
         (place / "s").unlink(missing_ok=True)
         async with answering(place, http(body)) as listen:
             with pytest.raises(ActivityError, match="not as JupyterLab does"):
