@@ -30,11 +30,10 @@ async def labs_are_to_stay() -> bool:
     If systemd should not answer, the labs stay: after a `stop` they can still be ended, by another start and stop; what
     a `restart` had ended would be lost; and a machine that shuts down ends them anyway.
     """
-    path = own_cgroup()
-    unit = service_of(path)
-    if os.environ.get("SYSTEMD_EXEC_PID") != str(os.getpid()) or unit is None:
+    found = own_service(Path("/proc/self/cgroup").read_text(encoding="utf-8", errors="surrogateescape"))
+    if found is None or os.environ.get("SYSTEMD_EXEC_PID") != str(os.getpid()):
         return False
-    manager = "--user" if "/user@" in path else "--system"
+    manager, unit = found
     result = await run(["systemctl", manager, "list-jobs", "--full", "--no-legend", "--no-pager"], TIMEOUT_S)
     if result.status != 0:
         log.warning(
@@ -47,16 +46,17 @@ async def labs_are_to_stay() -> bool:
     return job_type(result.output, unit) in STARTS_US_AGAIN
 
 
-def own_cgroup() -> str:
-    """Return the path of this process's cgroup as systemd sees it, empty if it cannot be told."""
-    lines = Path("/proc/self/cgroup").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    paths = {controllers: path for _, controllers, path in (line.split(":", 2) for line in lines)}
-    return paths.get("name=systemd") or paths.get("", "")
+def own_service(cgroups: str) -> tuple[str, str] | None:
+    """Return systemctl's option for the manager, and the unit, of the innermost service in a /proc/PID/cgroup file.
 
-
-def service_of(path: str) -> str | None:
-    """Return the innermost service that the cgroup `path` belongs to."""
-    return next((part for part in reversed(path.split("/")) if part.endswith(".service")), None)
+    cgroup v2 knows it, and on machines without it systemd's own v1 hierarchy does.
+    """
+    lines = [line.split(":", 2)[1:] for line in cgroups.splitlines()]
+    for path in [path for wanted in ("", "name=systemd") for controllers, path in lines if controllers == wanted]:
+        for part in reversed(path.split("/")):
+            if part.endswith(".service"):
+                return "--user" if "/user@" in path.removesuffix(f"/{part}") else "--system", part
+    return None
 
 
 def job_type(listing: str, unit: str) -> str | None:

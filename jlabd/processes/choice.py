@@ -29,16 +29,30 @@ def choose_trees(runtime_dir: str) -> TreeKeeper:
 
     To be called in the running loop, which it holds up for some 30 ms.
     """
-    folder = cgroup.own_folder()
-    if folder is None:
+    own = cgroup.own_folder()
+    if own is None:
         log.info("There is no cgroup v2 here; processes are told apart by marks.")
         return MarkedTrees(runtime_dir)
-    try:
-        _try_out(f"{base_folder(runtime_dir, folder)}/probe")
-    except OSError as error:
-        log.info("cgroups cannot be used; processes are told apart by marks.", folder=folder, reason=str(error))
-        return MarkedTrees(runtime_dir)
-    return CgroupTrees(runtime_dir, folder)
+    for folder in _candidates(runtime_dir, own):
+        try:
+            _try_out(f"{base_folder(runtime_dir, folder)}/probe")
+        except OSError as error:
+            log.info("A cgroup cannot be used.", folder=folder, reason=str(error))
+        else:
+            return CgroupTrees(runtime_dir, folder)
+    log.info("No cgroup can be used; processes are told apart by marks.")
+    return MarkedTrees(runtime_dir)
+
+
+def _candidates(runtime_dir: str, own: str) -> list[str]:
+    """Return the cgroups below which the leaves may be, best first.
+
+    That is the one of the unit that is there for the labs alone (packaging/jlabd-labs.service), else our own; but where
+    an earlier daemon made leaves, there they stay.
+    """
+    labs = f"{own.removesuffix('.service')}-labs.service"
+    folders = [labs, own] if own.endswith(".service") and Path(labs).is_dir() else [own]
+    return sorted(folders, key=lambda folder: not Path(base_folder(runtime_dir, folder)).is_dir())
 
 
 def _try_out(leaf: str) -> None:

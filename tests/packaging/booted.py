@@ -10,8 +10,7 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
-import time
+import uuid
 from pathlib import Path
 
 from rig.unix_http import get
@@ -30,12 +29,25 @@ sys.exit(main())
 
 START = """
 set -e
-mount -t tmpfs -o size=2G,mode=0755 tmpfs "$1/disk"
-mkdir "$1/disk/upper" "$1/disk/work" "$1/disk/root"
-mount -t overlay -o "lowerdir=$2,upperdir=$1/disk/upper,workdir=$1/disk/work" overlay "$1/disk/root"
-cp -a "$1/files/." "$1/disk/root/"
+folder=$1 root=$2
 shift 2
-exec "$@"
+while [ "$1" != -- ]; do
+    echo $$ >"$1/cgroup.procs"
+    shift
+done
+shift
+mkdir -p /run/systemd/nspawn
+mount -t tmpfs tmpfs /run/systemd/nspawn  # where it lies on a disk, nspawn does not dare to reboot
+mount -t tmpfs -o size=2G,mode=0755 tmpfs "$folder/disk"
+cd "$folder/disk"
+mkdir upper work root
+mount -t overlay -o "lowerdir=$root,upperdir=upper,workdir=work" overlay root
+cp -a "$folder/files/." root/
+set +e
+while
+    setpriv --pdeathsig KILL "$@"
+    [ $? = 133 ] # the system inside wants to reboot
+do :; done
 """
 
 ENTER = """
@@ -63,9 +75,9 @@ class Machine:
     def __init__(self, root, venv):
         self.root = root
         self.venv = venv
-        self.folder = Path(tempfile.mkdtemp(prefix="jlboot", dir="/var/tmp"))
-        (self.folder / "disk").mkdir()
-        self.name = self.folder.name.replace("_", "-")
+        self.name = f"jlboot{uuid.uuid4().hex[:8]}"
+        self.folder = Path("/var/tmp", self.name)
+        (self.folder / "disk").mkdir(parents=True, mode=0o700)
         self.cgroups = [Path(top, self.name) for top in hierarchies()]
         self._process = None
         self._leader = 0
@@ -77,7 +89,8 @@ class Machine:
         for program, module in {"jlabd": "jlabd.main", "jlabctl": "jlabd.ctl.main"}.items():
             text = PROGRAM.format(python=f"{self.venv}/bin/python", inside=INSIDE, module=module)
             self.put(f"/usr/bin/{program}", text, 0o755)
-        self.put("/usr/lib/systemd/system/jlabd.service", (TOP / "packaging/jlabd.service").read_text())
+        for unit in (TOP / "packaging").glob("*.service"):
+            self.put(f"/usr/lib/systemd/system/{unit.name}", unit.read_text())
         self.configure("")
 
     def put(self, path, text, mode=0o644):
@@ -109,7 +122,7 @@ class Machine:
         nspawn = ["systemd-nspawn", "--quiet", f"--directory={self.folder}/disk/root", "--boot", "--register=no"]
         nspawn += ["--keep-unit", "--console=pipe", "--private-network", "--link-journal=no", f"--machine={self.name}"]
         start = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private"]
-        start += ["sh", "-c", START, "sh", self.folder, self.root]
+        start += ["sh", "-c", START, "sh", self.folder, self.root, *self.cgroups, "--"]
         with (self.folder / "console").open("ab") as console:
             self._process = subprocess.Popen(
                 [*start, *nspawn, *binds],
@@ -118,31 +131,27 @@ class Machine:
                 stderr=console,
                 env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
                 start_new_session=True,
-                preexec_fn=self._enter_cgroups,
             )
         self._wait_until_up()
         return self
-
-    def _enter_cgroups(self):
-        for cgroup in self.cgroups:
-            (cgroup / "cgroup.procs").write_text("0")
 
     def _wait_until_up(self):
         self._leader = until(self._find_leader, 30, "the system to begin", every_s=0.05)
         until(self._is_up, 60, "the system to be up", every_s=0.1)
 
     def _find_leader(self):
+        """Return the pid of the system's first process, None if there is none that was not there before."""
         assert self._process.poll() is None, self.console()
-        number = self._process.pid
         with contextlib.suppress(OSError):
-            for child in Path(f"/proc/{number}/task/{number}/children").read_text().split():
-                if child != str(self._leader) and Path(f"/proc/{child}/comm").read_text() == "systemd\n":
-                    return int(child)
+            for nspawn in children(self._process.pid):
+                for first in children(nspawn):
+                    if first != self._leader and Path(f"/proc/{first}/comm").read_text() == "systemd\n":
+                        return first
         return None
 
     def _is_up(self):
         assert self._process.poll() is None, self.console()
-        with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        with contextlib.suppress(OSError, StopIteration):
             return self.run("systemctl", "is-system-running", check=False).strip() in {"running", "degraded"}
 
     def reboot(self):
@@ -179,7 +188,7 @@ class Machine:
 
     def run(self, *words, check=True, timeout=120):
         """Run a command inside to its end; return what it printed."""
-        scope = next(cgroup / "payload/init.scope" for cgroup in self.cgroups if (cgroup / "payload").exists())
+        scope = next(scope for cgroup in self.cgroups if (scope := cgroup / "payload/init.scope").exists())
         done = subprocess.run(
             ["sh", "-c", ENTER, "sh", scope, str(self._leader), *words],
             stdout=subprocess.PIPE,
@@ -243,6 +252,11 @@ class Machine:
         return found
 
 
+def children(pid):
+    """Return the pids of a process's children. Raises OSError."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 def hierarchies():
     """Yield where cgroup v2 is mounted and, beside it, systemd's own v1 hierarchy, which nspawn wants to know."""
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
@@ -257,8 +271,3 @@ def web(name, *words, **keys):
     keys.setdefault("restart", '{ initial = "200ms" }')
     lines = [f"{key} = {value}" for key, value in keys.items()]
     return "\n".join([f"[instance.{name}]", f"command = {command!r}", *lines, ""])
-
-
-def wait_s(since):
-    """Return the seconds that passed since the monotonic time `since`."""
-    return time.monotonic() - since
