@@ -15,6 +15,7 @@ from jlabd.daemon.tasks import Tasks
 from jlabd.front.listeners import ListenError
 from jlabd.front.standin import Standing, StandIns
 from jlabd.jupyter.probe import ProbeError, Prober
+from jlabd.processes import procfs
 from jlabd.spec import InstanceSpec
 from jlabd.store import fingerprints
 
@@ -97,7 +98,7 @@ class RealHands:
         """Go on with an incarnation that an earlier daemon began; its server may live or not."""
         self._lives[life.spec.name] = life
         if life.process is not None:
-            uid = None if life.account is None else life.account.uid
+            uid = procfs.real_uid(life.process.pid) if life.account is None else life.account.uid
             self.around.trees.enrol(life.spec.name, uid, life.process.identity)
             name = f"{life.spec.name} incarnation {life.incarnation}"
             life.task = self._tasks.start(self._see_to_the_end(life), name)
@@ -131,7 +132,7 @@ class RealHands:
         try:
             life.process = await begin(life, self.around)
         except StartError as error:
-            await clear_away(life)
+            await clear_away(life, self.around)
             self.post(name, SpawnFailed(number, error.reason, error.permanent, random.random()))  # noqa: S311  (jitter)
             return
         self.post(name, Spawned(number, life.process.pid))
@@ -150,7 +151,7 @@ class RealHands:
         await self.around.trees.kill(life.spec.name)
         if life.task is not None:
             await asyncio.wait([life.task])
-        await clear_away(life)
+        await clear_away(life, self.around)
         self.post(life.spec.name, TreeEmptied(life.incarnation, random.random()))  # noqa: S311  (jitter)
 
     async def _probe(self, spec: InstanceSpec, incarnation: int, timeout_s: float) -> None:

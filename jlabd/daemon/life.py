@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ log = structlog.get_logger()
 
 NOTICE_SIZE = 2000
 """Bytes of a launcher's notice that are read: one sentence."""
+REMOVAL_S = 5.0
+"""For emptying a private folder."""
 RELAY_PYTHON = "/usr/bin/python3"
 """Runs the relay: every user may execute it, which is not sure of the daemon's own Python."""
 
@@ -166,7 +168,7 @@ def _said(life: Life) -> str:
     return "".join(character if character.isprintable() else " " for character in text).strip()
 
 
-async def clear_away(life: Life) -> None:
+async def clear_away(life: Life, around: Surroundings) -> None:
     """Remove what was made for `life`, once nothing of it runs. What cannot be removed is logged and left."""
     if life.notice is not None:
         os.close(life.notice)
@@ -174,10 +176,12 @@ async def clear_away(life: Life) -> None:
     if not life.folder or life.account is None:
         return
     try:
-        await _empty_as_user(life.folder, life.account)
+        await _empty_as_user(life.spec.name, life.folder, life.account, around.trees)
         Path(life.folder).rmdir()
     except (OSError, SpawnError) as error:
-        log.warning("A private folder could not be removed.", folder=life.folder, error=str(error))
+        log.warning(
+            "A private folder could not be removed.", folder=life.folder, error=str(error) or "it took too long"
+        )
     life.folder = ""
 
 
@@ -185,14 +189,27 @@ async def sweep(around: Surroundings, in_use: set[str]) -> None:
     """Remove the private folders of incarnations that an earlier daemon did not come to clear away."""
     for folder in list_folders(around.labs_dir):
         if folder not in in_use:
-            await clear_away(Life(NOBODY, 0, owner_of(folder), folder=folder))
+            await clear_away(Life(NOBODY, 0, owner_of(folder), folder=folder), around)
 
 
-async def _empty_as_user(folder: str, account: Account) -> None:
-    """Root never walks a folder that a user controls: the user's own rights empty it."""
+async def _empty_as_user(name: str, folder: str, account: Account, trees: TreeKeeper) -> None:
+    """Root never walks a folder that a user controls: the user's own rights empty it. Raises SpawnError, OSError.
+
+    What she does with a process of hers she can do with this one too, stop it or make it run something else: it belongs
+    to the instance's tree as all others do, and its time is limited.
+    """
+    enrolment = trees.prepare(name, account.uid)
+    launch = replace(removal(folder, account), mark=enrolment.mark)
     null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    process: Process | None = None
     try:
-        process = await spawn(removal(folder, account), listen_fd=None, output_fd=null)
+        async with asyncio.timeout(REMOVAL_S):
+            process = await spawn(launch, listen_fd=None, output_fd=null, cgroup_fd=enrolment.cgroup_fd)
+            await wait_exit(process)
+    except BaseException:
+        if process is not None:
+            process.abandon()
+        raise
     finally:
         os.close(null)
-    await wait_exit(process)
+        await trees.kill(name)

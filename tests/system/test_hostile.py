@@ -91,3 +91,35 @@ def test_nobody_else_can_lock_the_daemon_out(jlabd):
         check=False,
     )
     assert "PermissionError" in done.stderr
+
+
+STOPPER = """
+import os, signal, sys
+folder = sys.argv[1].encode()
+while True:
+    for entry in os.listdir("/proc"):
+        try:
+            words = open(f"/proc/{entry}/cmdline", "rb").read() if entry.isdigit() and int(entry) != os.getpid() else b""
+            if b"-c\\0" in words and folder in words and b"rm -rf" in words:
+                os.kill(int(entry), signal.SIGSTOP)
+                sys.exit()
+        except OSError:
+            continue
+"""
+
+
+def test_who_stops_the_clearing_away_delays_nobody_for_long(jlabd, wrap):
+    """A user who stops the process that empties her private folder neither keeps her lab stopping nor the daemon."""
+    daemon = jlabd(web("a") + web("b"), wrap=wrap).start()
+    daemon.wait_for("a", "ready")
+    folder = daemon.folder / "run/labs/a.1"
+    for number in range(20_000):  # so that emptying takes a while
+        (folder / str(number)).touch()
+    stopper = subprocess.Popen([sys.executable, "-c", STOPPER, folder])
+    daemon.ctl("stop", "a", check=True, timeout=20)
+    assert stopper.wait(5) == 0
+    assert folder.exists()
+    daemon.ctl("start", "a", check=True, timeout=20)
+    assert daemon.stop() == 0
+    daemon.start()
+    until(lambda: [each.name for each in folder.parent.iterdir()] == ["a.3", "b.2"], 20, "what was left to be swept")
