@@ -99,7 +99,9 @@ folder = sys.argv[1].encode()
 while True:
     for entry in os.listdir("/proc"):
         try:
-            words = open(f"/proc/{entry}/cmdline", "rb").read() if entry.isdigit() and int(entry) != os.getpid() else b""
+            if not entry.isdigit() or int(entry) == os.getpid():
+                continue
+            words = open(f"/proc/{entry}/cmdline", "rb").read()
             if b"-c\\0" in words and folder in words and b"rm -rf" in words:
                 os.kill(int(entry), signal.SIGSTOP)
                 sys.exit()
