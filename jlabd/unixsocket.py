@@ -10,7 +10,7 @@ import os
 import socket
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 LONGEST_PATH = 107
@@ -26,14 +26,19 @@ class UnixListener:
     identity: tuple[int, int] = field(repr=False)
     """Device and inode of the name, to tell it from one that somebody bound later."""
 
+    def is_in_place(self) -> bool:
+        """Say whether the name still leads to this socket: somebody may have removed or replaced it. Raises OSError."""
+        try:
+            return _identity(self.path) == self.identity
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
     def close(self) -> None:
         """Close the socket and remove its name, unless the name is somebody else's by now."""
         self.socket.close()
-        try:
-            if _identity(self.path) == self.identity:
+        if self.is_in_place():
+            with suppress(FileNotFoundError):
                 os.unlink(self.path)  # noqa: PTH108  (beside lstat, by the same string)
-        except FileNotFoundError:
-            pass
 
 
 def listen_unix(path: str, mode: int, owner: tuple[int, int] | None = None, backlog: int = 128) -> UnixListener:

@@ -45,6 +45,10 @@ class _Held:
     socket: socket.socket
     named: UnixListener | None
 
+    def can_be_found(self) -> bool:
+        """Return whether the name in the file system, if there is one, still leads to this socket."""
+        return self.named is None or self.named.is_in_place()
+
     def close(self) -> None:
         """Close the socket; a name in the file system goes too, if it is still the one that we made."""
         if self.named is not None:
@@ -78,7 +82,7 @@ class Listeners:
         When `spec.listen` is another one than before, the old socket is closed first: its port may be a part of it.
         """
         held = self._held.get(spec.name)
-        if held is not None and held.listen == spec.listen and is_listening(held.socket):
+        if held is not None and held.listen == spec.listen and is_listening(held.socket) and held.can_be_found():
             held.socket.setblocking(False)
             return held.socket
         self.close(spec.name)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import sys
 import pytest
 from rig.daemon import WITHOUT_CGROUPS
 from rig.processes import is_alive
+from rig.unix_http import get
 from rig.waiting import until
 from rig.web import web
 
@@ -125,3 +127,16 @@ def test_who_stops_the_clearing_away_delays_nobody_for_long(jlabd, wrap):
     assert daemon.stop() == 0
     daemon.start()
     until(lambda: [each.name for each in folder.parent.iterdir()] == ["a.3", "b.2"], 20, "what was left to be swept")
+
+
+def test_sockets_that_were_removed_come_back(jlabd):
+    """An instance whose socket somebody has deleted is found to be unreachable, restarted, and reachable again."""
+    health = '{ interval = "200ms", timeout = "1s", failures = 2 }'
+    daemon = jlabd(web("a", health=health) + web("b", autostart="false")).start()
+    daemon.wait_for("a", "ready")
+    shutil.rmtree(daemon.folder / "run/sockets")
+    until(lambda: daemon.instance("a")["incarnation"] == 2, 20, "a to be restarted")
+    daemon.wait_for("a", "ready")
+    assert get(daemon.folder / "run/sockets/a.sock", "/a/")[0] == 200
+    daemon.ctl("start", "b", check=True)
+    assert get(daemon.folder / "run/sockets/b.sock", "/b/")[0] == 200
