@@ -107,10 +107,28 @@ async def test_reload_shows_the_plan(path, supervisor):
 
 async def test_reload_that_fails(path, supervisor):
     """Problems come one a line on stderr, as the daemon found them, with exit code 1."""
-    supervisor.plan = PLAN | {"ok": False, "problems": ["/etc/jlabd.toml:3: x: no"], "error": "nothing reloaded"}
+    supervisor.plan = PLAN | {
+        "ok": False,
+        "refused": True,
+        "problems": ["/etc/jlabd.toml:3: x: no"],
+        "error": "nothing reloaded",
+    }
     code, out, err = await jlabctl(path, "reload")
     assert (code, out) == (1, b"")
-    assert err.splitlines()[:2] == ["/etc/jlabd.toml:3: x: no", "jlabctl: nothing reloaded"]
+    assert err.splitlines() == [
+        "/etc/jlabd.toml:3: x: no",
+        "jlabctl: nothing reloaded",
+        "jlabctl: nothing was changed",
+    ]
+
+
+async def test_reload_without_a_broken_include(path, supervisor):
+    """What could be applied is shown, what could not is said, and the exit code is 1."""
+    supervisor.plan = PLAN | {"ok": False, "problems": ["/etc/jlabd.d/x.toml:3: x: no"], "error": ""}
+    code, out, err = await jlabctl(path, "reload")
+    assert code == 1
+    assert b"added: dora" in out
+    assert "the rest is in force" in err
 
 
 async def test_logs_are_passed_on_byte_for_byte(path, supervisor):

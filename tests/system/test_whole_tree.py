@@ -44,7 +44,7 @@ os.wait()
 """
 FORKS_ON = """
 import subprocess, sys
-program = "import os, time\\nwhile True:\\n    if os.fork(): os._exit(0)\\n    os.setsid(); time.sleep(0.002)"
+program = "import os, time\\nwhile True:\\n    if os.fork(): os._exit(0)\\n    os.setsid(); time.sleep(0.03)"
 subprocess.Popen([sys.executable, "-c", program, "{mark}-forks-on"])
 """
 

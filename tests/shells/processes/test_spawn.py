@@ -100,8 +100,9 @@ async def test_signals_are_as_if_newly_born(starter):
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         signal.signal(signal.SIGUSR1, before[0])
         signal.signal(signal.SIGHUP, before[1])
-    masks = dict(re.findall(r"^(Sig(?:Blk|Ign|Cgt)):\t0*(\w+)", starter.written(), re.MULTILINE))
-    assert masks == {"SigBlk": "0", "SigIgn": "0", "SigCgt": "0"}
+    masks = dict(re.findall(r"^(Sig(?:Blk|Ign|Cgt)):\t(\w+)", starter.written(), re.MULTILINE))
+    changeable = sum(1 << (number - 1) for number in signal.valid_signals())  # the C library keeps 32 and 33 for itself
+    assert {name: int(mask, 16) & changeable for name, mask in masks.items()} == {"SigBlk": 0, "SigIgn": 0, "SigCgt": 0}
 
 
 async def test_it_has_a_session_of_its_own(starter):
