@@ -1,5 +1,5 @@
 # `make demo` and `make test` set themselves up; everything they make lies in this folder (and, for the tests that switch
-# users, in one folder below /var/tmp).
+# users or boot a system, in two folders below /var/tmp).
 PYTHON ?= python3
 LOCK := packaging/lock
 VENV := $(PYTHON) packaging/venv.py
@@ -19,6 +19,7 @@ test: python
 	@$(VENV) .venv --project $(LOCK)/demo.txt $(LOCK)/test.txt
 	@$(VENV) .venv-lab3 $(LOCK)/lab3.txt
 	@tests/setup/uservenv.sh
+	@tests/setup/bootroot.sh
 	@JLABD_TEST_LAB4=$(CURDIR)/.venv JLABD_TEST_LAB3=$(CURDIR)/.venv-lab3 \
 	    JLABD_TEST_USERVENV=$$(tests/setup/uservenv.sh --path) .venv/bin/python -m pytest $(ARGS)
 
@@ -35,6 +36,7 @@ lock: python
 clean:
 	rm -rf .venv .venv-lab3 .cache .demo build dist *.egg-info .coverage .*_cache .hypothesis
 	rm -rf "$$(dirname "$$(tests/setup/uservenv.sh --path)")"
+	rm -rf --one-file-system "$$(dirname "$$(tests/setup/bootroot.sh --path)")"
 
 python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
