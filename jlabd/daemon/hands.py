@@ -53,8 +53,12 @@ class RealHands:
     def signal_server(self, spec: InstanceSpec, incarnation: int, signal: int) -> None:
         """Signal the server process alone."""
         life = self._lives.get(spec.name)
-        if life is not None and life.incarnation == incarnation and life.process is not None:
+        if life is None or life.incarnation != incarnation or life.process is None:
+            return
+        try:
             life.process.signal(signal)
+        except PermissionError:  # it became somebody else, by sudo for instance
+            log.warning("The server belongs to another user and cannot be asked to end.", instance=spec.name)
 
     def kill_tree(self, spec: InstanceSpec, incarnation: int) -> None:
         """Call off a spawn that is under way and kill what there is: TreeEmptied follows."""
@@ -82,7 +86,7 @@ class RealHands:
     # For the office and the observer
 
     def signal(self, name: str, signum: int) -> bool:
-        """Send `signum` to the server of `name`; returns whether there is one."""
+        """Send `signum` to the server of `name`; returns whether there is one. Raises PermissionError."""
         life = self._lives.get(name)
         if life is None or life.process is None:
             return False

@@ -85,6 +85,7 @@ class Office:
         self._times = times
         self._call_successor = call_successor
         self._own_user = own_name(os.geteuid())
+        self._edits = asyncio.Lock()
         self.stopping = False
 
     @property
@@ -139,9 +140,13 @@ class Office:
     def signal(self, name: str, signum: int, by: str) -> None:
         """Send a signal to the server process. Raises RefusedError."""
         self._spec(name)
-        if not self._hands.signal(name, signum):
+        try:
+            there_is_one = self._hands.signal(name, signum)
+        except PermissionError as error:
+            raise RefusedError(f"The server of '{name}' belongs to another user than jlabd.") from error
+        if not there_is_one:
             raise RefusedError(f"'{name}' has no running server to send a signal to.")
-        self._journal.record(name, "signal", None, f"{signals.Signals(signum).name} sent by {by}")
+        self._journal.record(name, "signal", None, f"{_signal_name(signum)} sent by {by}")
 
     async def reload(self, *, dry_run: bool, by: str) -> dict[str, Any]:
         """Apply the edited configuration, or only say what would be done."""
@@ -176,7 +181,10 @@ class Office:
         main = Path(self._reloader.current.path)
         source = Path(self._reloader.current.sources.get(name, main))
         try:
-            await asyncio.to_thread(edit, source, lambda document: _set_hash(document, name, password_hash), main=main)
+            async with self._edits:  # two at a time would each lose what the other wrote
+                await asyncio.to_thread(
+                    edit, source, lambda document: _set_hash(document, name, password_hash), main=main
+                )
         except (ConfigError, OSError) as error:
             raise RefusedError(f"The password was not changed: {error}") from error
         self._journal.record(name, "password", None, f"password changed by {by}; in force after a reload")
@@ -232,6 +240,13 @@ class Office:
             nginx_generation=outcome.generation,
             nginx_error=outcome.error or None,
         )
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signals.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _event(verb: str, by: str) -> Event:

@@ -1,16 +1,19 @@
 """Users and programs that mean harm, or are merely unlucky: what they can do to their own lab, and to nobody else."""
 
 import contextlib
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tomllib
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from rig.daemon import WITHOUT_CGROUPS
 from rig.processes import is_alive
-from rig.unix_http import get
+from rig.unix_http import Connection, get
 from rig.waiting import until
 from rig.web import web
 
@@ -140,3 +143,36 @@ def test_sockets_that_were_removed_come_back(jlabd):
     assert get(daemon.folder / "run/sockets/a.sock", "/a/")[0] == 200
     daemon.ctl("start", "b", check=True)
     assert get(daemon.folder / "run/sockets/b.sock", "/b/")[0] == 200
+
+
+def post(daemon, path, body):
+    """Ask the control socket for something; return status and answer."""
+    connection = Connection(daemon.socket, 60)
+    connection.request("POST", path, json.dumps(body))
+    answer = connection.getresponse()
+    try:
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()
+
+
+def test_passwords_changed_at_the_same_time_are_all_kept(jlabd):
+    """Many who change their passwords at once do not undo each other's change."""
+    names = [f"lab{number}" for number in range(8)]
+    daemon = jlabd("".join(web(name, autostart="false") for name in names)).start()
+    hashes = {name: f"sha1:{number:012x}:{number:040x}" for number, name in enumerate(names)}
+    with ThreadPoolExecutor(len(names)) as people:
+        bodies = [{"name": name, "password_hash": hashed} for name, hashed in hashes.items()]
+        answers = list(people.map(lambda body: post(daemon, "/passwd", body), bodies))
+    assert {status for status, _ in answers} == {200}, answers
+    written = tomllib.loads(daemon.path.read_text())["instance"]
+    assert {name: written[name]["password_hash"] for name in names} == hashes
+
+
+def test_a_signal_without_a_name(jlabd):
+    """A real-time signal reaches the server like any other."""
+    daemon = jlabd(web("a")).start()
+    daemon.wait_for("a", "ready")
+    daemon.ctl("signal", "a", "40", check=True)
+    until(lambda: daemon.instance("a")["incarnation"] == 2, 10, "the server to end by it")
+    assert "signal 40 sent by" in daemon.ctl("events").stdout
