@@ -45,6 +45,7 @@ from jlabd.jupyter.launchers import install
 from jlabd.jupyter.probe import Prober
 from jlabd.jupyter.secrets import SecretKeeper
 from jlabd.processes.choice import choose_trees
+from jlabd.processes.descriptors import raise_limit
 from jlabd.processes.identity import boot_id
 from jlabd.processes.logs import Logs
 from jlabd.spec import Configuration, DaemonSpec, NginxSpec
@@ -84,6 +85,7 @@ class App:
     async def run(self) -> None:
         """Serve until a signal asks to end. Raises AlreadyRunningError, FolderError, OSError before anything runs."""
         configuration = self._loaded.configuration
+        raise_limit()
         async with contextlib.AsyncExitStack() as stack:
             prepare_folders(configuration.daemon)
             self._lock = hold_lock(configuration.daemon.runtime_dir, self._received.pop(handover.LOCK, None))

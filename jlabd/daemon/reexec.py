@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from jlabd.daemon import handover, signals
 from jlabd.processes.command import run
+from jlabd.processes.descriptors import raise_limit, restore_limit
 
 TRY = "--try"
 """Option of `jlabd`: import everything, read the configuration, and end."""
@@ -36,8 +37,10 @@ def become_successor(descriptors: Mapping[str, int]) -> None:
         handover.offer(descriptors)
         sys.stderr.flush()
         command = _command()
+        restore_limit()
         os.execv(command[0], command)  # noqa: S606  (our own program, as it was started)
     finally:
+        raise_limit()
         handover.withdraw()
         signals.let_in()
 

@@ -85,6 +85,8 @@ class Plan:
     """Whom to become; None: nobody else."""
     umask: int
     open_files: int | None
+    ordinary_files: tuple[int, int] | None
+    """Limits (soft, hard) if there are no `open_files`; None: the daemon's own."""
     realtime_limit: int | None
     """Microseconds; the mark by which the process and its descendants are known (see `marks`)."""
     report: int
@@ -190,9 +192,10 @@ def _restore_priority(_plan: Plan) -> None:
 
 
 def _set_limits(plan: Plan) -> None:
-    if plan.open_files is not None:
+    files = plan.ordinary_files if plan.open_files is None else (plan.open_files, plan.open_files)
+    if files is not None:
         try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (plan.open_files, plan.open_files))
+            resource.setrlimit(resource.RLIMIT_NOFILE, files)
         except ValueError as error:  # Python's word for “you may not”
             raise OSError(errno.EPERM, str(error)) from error
     if plan.realtime_limit is not None:

@@ -10,7 +10,7 @@ from io import FileIO
 from typing import TYPE_CHECKING
 
 from jlabd.core.launch import MARK_VARIABLE, Account, Launch
-from jlabd.processes import claims, identity, procfs
+from jlabd.processes import claims, descriptors, identity, procfs
 from jlabd.processes.child import Plan, Report, become
 from jlabd.processes.identity import Identity
 from jlabd.processes.marks import realtime_limit
@@ -160,6 +160,7 @@ def _plan(
         account=launch.account if launch.account and _must_switch(launch.account) else None,
         umask=launch.umask,
         open_files=launch.open_files,
+        ordinary_files=descriptors.ordinary_limit(),
         realtime_limit=realtime_limit(launch.mark) if launch.mark else None,
         report=report,
         output=output,
