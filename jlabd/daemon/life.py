@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 
 from jlabd.core.launch import EX_CONFIG, Account
+from jlabd.daemon.tasks import Turnstile
 from jlabd.front.listeners import ListenError, Listeners
 from jlabd.jupyter.adminfile import AdminFileError
 from jlabd.jupyter.envfile import read_env_file
@@ -58,6 +59,8 @@ class Surroundings:
     listeners: Listeners
     secrets: SecretKeeper
     launcher_dir: str
+    turnstile: Turnstile = field(default_factory=Turnstile)
+    """To be passed before each fork."""
 
     @property
     def labs_dir(self) -> str:
@@ -101,6 +104,7 @@ async def _begin(life: Life, around: Surroundings) -> Process:
     spec = life.spec
     life.account = await lookup(spec.user, spec.group)
     _refuse_root(spec, life.account)
+    await around.turnstile.come()
     listener = around.listeners.open(spec)
     _furnish(life, around)
     enrolment = around.trees.prepare(spec.name, life.account.uid)
@@ -176,6 +180,7 @@ async def clear_away(life: Life, around: Surroundings) -> None:
     if not life.folder or life.account is None:
         return
     try:
+        await around.turnstile.come()
         await _empty_as_user(life.spec.name, life.folder, life.account, around.trees)
         Path(life.folder).rmdir()
     except (OSError, SpawnError) as error:

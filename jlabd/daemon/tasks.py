@@ -11,6 +11,18 @@ import structlog
 log = structlog.get_logger()
 
 
+class Turnstile:
+    """Lets one task pass in each turn of the event loop, so that hundreds that all fork do not hold up everybody."""
+
+    def __init__(self) -> None:
+        self._one_at_a_time = asyncio.Lock()
+
+    async def come(self) -> None:
+        """Return when it is the caller's turn; what it does until its next await is one turn of the loop."""
+        async with self._one_at_a_time:
+            await asyncio.sleep(0)
+
+
 class Tasks:
     """Holds references to running tasks (the loop keeps weak ones) and logs what none of them was meant to raise."""
 
