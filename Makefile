@@ -6,7 +6,10 @@ VENV := $(PYTHON) packaging/venv.py
 # More arguments for pytest: make test ARGS="-k nginx -x"
 ARGS ?=
 
-.PHONY: demo test lint lock clean python
+# How long `make torture` goes on, in seconds, and with which seed (printed if none is given).
+SECONDS ?= 600
+
+.PHONY: demo test torture lint lock clean python
 
 demo: python
 	@$(VENV) .venv --project $(LOCK)/demo.txt
@@ -22,6 +25,11 @@ test: python
 	@tests/setup/bootroot.sh
 	@JLABD_TEST_LAB4=$(CURDIR)/.venv JLABD_TEST_LAB3=$(CURDIR)/.venv-lab3 \
 	    JLABD_TEST_USERVENV=$$(tests/setup/uservenv.sh --path) .venv/bin/python -m pytest $(ARGS)
+
+torture: python
+	@$(VENV) .venv --project $(LOCK)/demo.txt $(LOCK)/test.txt
+	@JLABD_TORTURE_S=$(SECONDS) $(if $(SEED),JLABD_TORTURE_SEED=$(SEED)) \
+	    .venv/bin/python -m pytest -s tests/system/test_torture.py $(ARGS)
 
 lint: python
 	@$(VENV) .venv --project $(LOCK)/demo.txt $(LOCK)/test.txt
