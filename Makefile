@@ -7,7 +7,7 @@ VENV := $(PYTHON) packaging/venv.py
 ARGS ?=
 
 # How long `make torture` goes on, in seconds, and with which seed (printed if none is given).
-SECONDS ?= 600
+TORTURE_S ?= 600
 
 .PHONY: demo test torture lint lock clean python
 
@@ -28,7 +28,7 @@ test: python
 
 torture: python
 	@$(VENV) .venv --project $(LOCK)/demo.txt $(LOCK)/test.txt
-	@JLABD_TORTURE_S=$(SECONDS) $(if $(SEED),JLABD_TORTURE_SEED=$(SEED)) \
+	@JLABD_TORTURE_S=$(TORTURE_S) $(if $(SEED),JLABD_TORTURE_SEED=$(SEED)) \
 	    .venv/bin/python -m pytest -s tests/system/test_torture.py $(ARGS)
 
 lint: python
