@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import faulthandler
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,6 +64,7 @@ def serve(path: Path) -> int:
     from jlabd.daemon import signals  # noqa: PLC0415  (see check)
 
     signals.hold_back()
+    faulthandler.enable()  # where it hung is in the log when systemd's watchdog sends SIGABRT
     from jlabd.config.problems import ConfigError  # noqa: PLC0415
     from jlabd.config.read import load  # noqa: PLC0415
     from jlabd.daemon.app import App  # noqa: PLC0415

@@ -1,14 +1,13 @@
 """A Debian 12 that is booted for one test, with jlabd as its service, and taken down without a trace.
 
-systemd-nspawn boots it on a throw-away overlay. Its mounts are in a namespace of their own, its processes in cgroups of
-their own, and it is killed when the test's process dies: nothing needs an orderly end to be gone.
+systemd-nspawn boots it on a throw-away overlay, in namespaces that end with the test's process, however that ends. Only
+empty cgroups and a folder need somebody who removes them (`sweep`).
 """
 
 import contextlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import uuid
 from pathlib import Path
@@ -17,6 +16,8 @@ from rig.unix_http import get
 from rig.waiting import until
 
 TOP = Path(__file__).resolve().parent.parent.parent
+PLACE = Path("/var/tmp")
+PREFIX = "jlboot-"
 INSIDE = "/opt/jlabd"
 """Where the checkout is inside."""
 
@@ -27,12 +28,15 @@ from {module} import main
 sys.exit(main())
 """
 
+PRIVATELY = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private"]
+PRIVATELY += ["--pid", "--mount-proc", "--fork", "--kill-child=KILL"]
+
 START = """
 set -e
 folder=$1 root=$2
 shift 2
 while [ "$1" != -- ]; do
-    echo $$ >"$1/cgroup.procs"
+    echo 0 >"$1/cgroup.procs"
     shift
 done
 shift
@@ -45,7 +49,7 @@ mount -t overlay -o "lowerdir=$root,upperdir=upper,workdir=work" overlay root
 cp -a "$folder/files/." root/
 set +e
 while
-    setpriv --pdeathsig KILL "$@"
+    "$@"
     [ $? = 133 ] # the system inside wants to reboot
 do :; done
 """
@@ -75,8 +79,8 @@ class Machine:
     def __init__(self, root, venv):
         self.root = root
         self.venv = venv
-        self.name = f"jlboot{uuid.uuid4().hex[:8]}"
-        self.folder = Path("/var/tmp", self.name)
+        self.name = f"{PREFIX}{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self.folder = PLACE / self.name
         (self.folder / "disk").mkdir(parents=True, mode=0o700)
         self.cgroups = [Path(top, self.name) for top in hierarchies()]
         self._process = None
@@ -121,8 +125,7 @@ class Machine:
         binds = [f"--bind-ro={self.venv}"] + [f"--bind-ro={TOP}/{name}:{INSIDE}/{name}" for name in ("jlabd", "tests")]
         nspawn = ["systemd-nspawn", "--quiet", f"--directory={self.folder}/disk/root", "--boot", "--register=no"]
         nspawn += ["--keep-unit", "--console=pipe", "--private-network", "--link-journal=no", f"--machine={self.name}"]
-        start = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private"]
-        start += ["sh", "-c", START, "sh", self.folder, self.root, *self.cgroups, "--"]
+        start = [*PRIVATELY, "sh", "-c", START, "sh", self.folder, self.root, *self.cgroups, "--"]
         with (self.folder / "console").open("ab") as console:
             self._process = subprocess.Popen(
                 [*start, *nspawn, *binds],
@@ -142,11 +145,11 @@ class Machine:
     def _find_leader(self):
         """Return the pid of the system's first process, None if there is none that was not there before."""
         assert self._process.poll() is None, self.console()
-        with contextlib.suppress(OSError):
-            for nspawn in children(self._process.pid):
-                for first in children(nspawn):
-                    if first != self._leader and Path(f"/proc/{first}/comm").read_text() == "systemd\n":
-                        return first
+        with contextlib.suppress(OSError, ValueError):
+            (shell,) = children(self._process.pid)
+            for first in [first for nspawn in children(shell) for first in children(nspawn)]:
+                if first != self._leader and Path(f"/proc/{first}/comm").read_text() == "systemd\n":
+                    return first
         return None
 
     def _is_up(self):
@@ -166,23 +169,9 @@ class Machine:
     def down(self):
         """Switch off at once, and leave nothing behind."""
         if self._process is not None:
-            if self._process.poll() is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(self._leader or self._process.pid, signal.SIGKILL)
-            try:
-                self._process.wait(20)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        until(self._cgroups_are_gone, 20, "the processes to be gone")
-        shutil.rmtree(self.folder)
-
-    def _cgroups_are_gone(self):
-        for cgroup in self.cgroups:
-            for inner in sorted(cgroup.glob("**/"), reverse=True):
-                with contextlib.suppress(OSError):
-                    inner.rmdir()
-        return not any(cgroup.exists() for cgroup in self.cgroups)
+            self._process.kill()
+            self._process.wait()
+        remove(self.name)
 
     # Talking to it
 
@@ -247,9 +236,33 @@ class Machine:
         """Return the pids, as seen from outside, of what is in the cgroups of jlabd, but for jlabd itself."""
         found = []
         for cgroup in self.cgroups:
-            for procs in cgroup.glob("payload/**/jlabd*/**/cgroup.procs"):
-                found += procs.read_text().split()
+            for folder, _, _ in os.walk(cgroup / "payload"):
+                if "/jlabd" in folder:
+                    with contextlib.suppress(OSError):  # gone meanwhile
+                        found += Path(folder, "cgroup.procs").read_text().split()
         return found
+
+
+def sweep():
+    """Remove what is left of machines whose test was killed."""
+    for folder in PLACE.glob(f"{PREFIX}*"):
+        if not Path("/proc", folder.name.split("-")[1]).exists():
+            remove(folder.name)
+
+
+def remove(name):
+    """Remove cgroups and folder of a machine that is switched off; wait until its last processes are gone."""
+    cgroups = [Path(top, name) for top in hierarchies()]
+    until(lambda: not any(left_of(cgroup) for cgroup in cgroups), 20, "the processes to be gone")
+    shutil.rmtree(PLACE / name)
+
+
+def left_of(cgroup):
+    """Remove a cgroup as far as it is empty; return whether something is left."""
+    for folder, _, _ in os.walk(cgroup, topdown=False):
+        with contextlib.suppress(OSError):
+            os.rmdir(folder)
+    return cgroup.exists()
 
 
 def children(pid):

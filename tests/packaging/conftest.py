@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.packaging.booted import TOP, Machine
+from tests.packaging.booted import TOP, Machine, sweep
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +18,7 @@ def boot_root(pytestconfig):
     for program, package in (("systemd-nspawn", "systemd-container"), ("mmdebstrap", "mmdebstrap")):
         if shutil.which(program) is None:
             pytest.skip(f"NO {program}: apt install {package}, to test jlabd in a booted systemd")
+    sweep()
     script = TOP / "tests/setup/bootroot.sh"
     with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
         subprocess.run([script], check=True)

@@ -148,7 +148,9 @@ def test_frozen_daemon(machine):
     until_replaced(machine, main_pid)
     assert time.monotonic() - began < 20
     assert pids(machine, "a") == before
-    assert "Watchdog timeout" in machine.journal()
+    said = machine.journal()
+    assert "Watchdog timeout" in said
+    assert "Fatal Python error: Aborted" in said, "where it hung"
 
 
 def test_reload(machine):
@@ -169,6 +171,18 @@ def test_reload(machine):
     until(lambda: machine.show("StatusText") == "supervising 1 instances", 5)
     assert machine.show("ActiveState") == "active"
     assert pids(machine, "a")["a"] == before["a"]
+
+
+def test_stop_takes_the_time_it_needs(machine):
+    """A lab that has a longer stop.timeout than the unit gets it: jlabd asks for more time."""
+    machine.configure(web("a", "ignore-term", stop='{ timeout = "4s" }'))
+    machine.drop_in("[Service]\nTimeoutStopSec=1s\n")
+    up(machine, "a")
+    began = time.monotonic()
+    machine.systemctl("stop", "jlabd")
+    assert 4 <= time.monotonic() - began < 15
+    assert machine.show("Result") == "success"
+    assert "a is stopped" in machine.journal()
 
 
 def test_sigterm_by_hand(machine):
