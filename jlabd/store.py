@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, fields
@@ -26,6 +27,8 @@ from jlabd.spec import InstanceSpec
 log = structlog.get_logger()
 
 VERSION = 1
+PATIENCE_S = 5.0
+"""How long a write waits for one that is under way."""
 LARGEST = 16 * 1024 * 1024
 """Bytes that are read: far more than thousands of instances need. A longer file ends in the middle and is no JSON."""
 
@@ -38,6 +41,7 @@ class Store:
         self._boot_id = boot_id
         self._written = b""
         self._failing = False
+        self._one_at_a_time = threading.Lock()
 
     def read(self) -> dict[str, Memory]:
         """Return name → memory; empty when there is none, or none that can be understood."""
@@ -57,7 +61,7 @@ class Store:
         if data == self._written:
             return True
         try:
-            write_atomically(self._path, data)
+            self._replace(data)
         except OSError as error:
             if not self._failing:
                 log.warning(
@@ -72,6 +76,14 @@ class Store:
         self._failing = False
         self._written = data
         return True
+
+    def _replace(self, data: bytes) -> None:
+        if not self._one_at_a_time.acquire(timeout=PATIENCE_S):
+            raise TimeoutError("the disk does not answer")
+        try:
+            write_atomically(self._path, data)
+        finally:
+            self._one_at_a_time.release()
 
     def _decode(self, data: bytes) -> dict[str, Memory]:
         document = json.loads(data)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from jlabd.control.authorize import Caller
+from jlabd.threads import in_thread_once
 
 CACHED_S = 5.0
 LOOK_UP_S = 5.0
@@ -54,7 +55,7 @@ class Callers:
         known = self._known.get((peer.uid, peer.gid))
         if known is None or known[0] < time.monotonic():
             async with asyncio.timeout(LOOK_UP_S):
-                caller = await asyncio.to_thread(self._look_up, peer)
+                caller = await in_thread_once(("caller", peer.uid, peer.gid), lambda: self._look_up(peer))
             self._remember(peer, caller)
         else:
             caller = known[1]

@@ -27,6 +27,7 @@ from jlabd.processes.logs import LogError, open_log
 from jlabd.processes.spawn import Process, SpawnError, spawn
 from jlabd.processes.tree import TreeKeeper
 from jlabd.spec import DaemonSpec, InstanceSpec, UnixListen
+from jlabd.threads import in_thread
 
 log = structlog.get_logger()
 
@@ -115,7 +116,7 @@ async def _begin(life: Life, around: Surroundings) -> Process:
         launcher_dir=around.launcher_dir,
         mark=enrolment.mark,
         relay_python=RELAY_PYTHON,
-        extra_env=await asyncio.to_thread(read_env_file, spec.env_file) if spec.env_file else {},
+        extra_env=await in_thread(lambda: read_env_file(spec.env_file)) if spec.env_file else {},
     )
     with contextlib.ExitStack() as ours:
         output = open_log(around.daemon.log_dir, spec.name)

@@ -34,6 +34,7 @@ from jlabd.processes.logs import LogError, Logs
 from jlabd.spec import InstanceSpec
 from jlabd.status.journal import Journal
 from jlabd.status.view import Clock, DaemonFacts, document, instance_document
+from jlabd.threads import in_thread
 
 FAREWELL_S = 0.1
 """Time for the answer to reach who asked for a re-execution."""
@@ -182,8 +183,8 @@ class Office:
         source = Path(self._reloader.current.sources.get(name, main))
         try:
             async with self._edits:  # two at a time would each lose what the other wrote
-                await asyncio.to_thread(
-                    edit, source, lambda document: _set_hash(document, name, password_hash), main=main
+                await in_thread(
+                    lambda: edit(source, lambda document: _set_hash(document, name, password_hash), main=main)
                 )
         except (ConfigError, OSError) as error:
             raise RefusedError(f"The password was not changed: {error}") from error

@@ -17,6 +17,7 @@ from jlabd.core.reconcile import Plan, reconcile
 from jlabd.daemon.front_door import FrontDoor
 from jlabd.spec import Configuration, DaemonSpec, InstanceSpec
 from jlabd.status.journal import Journal
+from jlabd.threads import in_thread
 
 log = structlog.get_logger()
 
@@ -71,7 +72,7 @@ class Reloader:
                 return self._refused(by, dry_run, [], str(error))
 
     async def _candidate(self) -> Candidate:
-        loaded = await asyncio.to_thread(load, Path(self.current.path))
+        loaded = await in_thread(lambda: load(Path(self.current.path)))
         configuration = with_kept_instances(self.current, loaded)
         refuse_moving_house(self.current.daemon, configuration.daemon)
         return Candidate(configuration, reconcile(self.current.instances, configuration.instances), loaded.problems)

@@ -11,6 +11,7 @@ from jlabd.core.state import Desired, Instance
 from jlabd.daemon.driver import Driver
 from jlabd.daemon.hands import RealHands
 from jlabd.store import Store
+from jlabd.threads import in_thread
 
 PAUSE_S = 0.2
 """Between two writes: many changes at once are one write. What is lost with a daemon that dies in between is only what
@@ -37,10 +38,14 @@ class Remembering:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            if not await asyncio.to_thread(self._store.write, self.memories()):
+            if not await self._write():
                 self._changed.set()
                 await asyncio.sleep(10 * PAUSE_S)
             await asyncio.sleep(PAUSE_S)
+
+    async def _write(self) -> bool:
+        memories = self.memories()
+        return await in_thread(lambda: self._store.write(memories))
 
     def write_now(self) -> None:
         """Write before the daemon ends."""

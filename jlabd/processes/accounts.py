@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import grp
 import os
 import pwd
 
 from jlabd.core.launch import Account
+from jlabd.threads import in_thread_once
 
 
 class UnknownAccount(Exception):  # noqa: N818  (reads as what is the case; it is caught by this name)
@@ -17,9 +17,9 @@ class UnknownAccount(Exception):  # noqa: N818  (reads as what is the case; it i
 async def lookup(user: str | None, group: str | None) -> Account:
     """Return the account `user` with `group` as its main group (None: the user's own); no user is the daemon's own.
 
-    Raises UnknownAccount. May take as long as the directory server.
+    Raises UnknownAccount, OSError. May take as long as the directory server.
     """
-    return await asyncio.to_thread(_lookup, user, group)
+    return await in_thread_once(("account", user, group), lambda: _lookup(user, group))
 
 
 def _lookup(user: str | None, group: str | None) -> Account:

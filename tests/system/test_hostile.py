@@ -176,3 +176,24 @@ def test_a_signal_without_a_name(jlabd):
     daemon.ctl("signal", "a", "40", check=True)
     until(lambda: daemon.instance("a")["incarnation"] == 2, 10, "the server to end by it")
     assert "signal 40 sent by" in daemon.ctl("events").stdout
+
+
+@pytest.mark.root
+def test_a_directory_service_that_hangs_concerns_its_users_only(jlabd, tmp_path):
+    """While the look-up of one account never ends, everybody else's labs start, and the daemon ends when asked."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import pwd, time\n"
+        "real = pwd.getpwnam\n"
+        "pwd.getpwnam = lambda name: time.sleep(3600) if name == 'nobody' else real(name)\n"
+    )
+    lost = [
+        f"[instance.n{n}]\nuser = 'nobody'\ncommand = ['/bin/true']\nready = {{ timeout = '1s' }}\n" for n in range(12)
+    ]
+    config = "".join(lost) + web("good", autostart="false")
+    daemon = jlabd(config, env={"PYTHONPATH": str(tmp_path)}).start()
+    until(lambda: daemon.instance("n0")["incarnation"] > 1, 10, "the start to be given up")
+    daemon.ctl("start", "good", check=True, timeout=10)
+    daemon.ctl("reload", check=True, timeout=10)
+    threads = len(os.listdir(f"/proc/{daemon.process.pid}/task"))
+    assert threads < 5, "each attempt makes a thread of its own"
+    assert daemon.stop(10) == 0
