@@ -36,6 +36,9 @@ PROBE_AGAIN_S = 0.2
 """Pause before a starting server that gave a wrong answer is asked again."""
 
 
+TAKEN_OVER = "taken over from an earlier jlabd"
+"""Reason of an instance whose server was found running."""
+
 NOTHING_AWAITED: dict[str, Any] = {
     "deadline": None,
     "probe_at": None,
@@ -125,11 +128,10 @@ def _recovered(spec: InstanceSpec, instance: Instance, event: Recovered, now: fl
 def _take_over(spec: InstanceSpec, instance: Instance, now: float) -> Step:
     if instance.desired is Desired.STOPPED or instance.actual is Actual.STOPPING:
         return _end(spec, instance, instance.reason, now)
-    reason = "taken over from an earlier jlabd"
     if instance.actual in SERVING and instance.ready_at is not None:
-        after = _enter(instance, Actual.READY, reason, instance.since, probe_at=now)
+        after = _enter(instance, Actual.READY, TAKEN_OVER, instance.since, probe_at=now)
         return replace(after, stable_at=instance.ready_at + spec.restart.stable_after_s), ()
-    after = _enter(instance, Actual.STARTING, reason, now, deadline=now + spec.probe.ready_timeout_s)
+    after = _enter(instance, Actual.STARTING, TAKEN_OVER, now, deadline=now + spec.probe.ready_timeout_s)
     return replace(after, ready_at=None), (Probe(instance.incarnation, spec.probe.ready_timeout_s),)
 
 

@@ -17,10 +17,9 @@ from jlabd import __version__
 from jlabd.config.read import Loaded
 from jlabd.control.server import ControlServer
 from jlabd.control.supervisor import RefusedError
-from jlabd.core.events import StopRequested
 from jlabd.core.reconcile import Plan
-from jlabd.core.state import AT_REST, Actual, Desired, Instance
 from jlabd.daemon import handover, signals
+from jlabd.daemon.chronicle import Chronicle
 from jlabd.daemon.clock import LoopTimer
 from jlabd.daemon.driver import Driver
 from jlabd.daemon.ending import labs_are_to_stay
@@ -37,6 +36,7 @@ from jlabd.daemon.reexec import become_successor
 from jlabd.daemon.reload import Reloader
 from jlabd.daemon.remembering import Remembering
 from jlabd.daemon.roster import Roster
+from jlabd.daemon.shutdown import Shutdown
 from jlabd.daemon.tasks import Tasks
 from jlabd.files import ensure_folder
 from jlabd.front.listeners import Listeners
@@ -61,9 +61,6 @@ ROTATION_S = 5.0
 DRAIN_S = 0.5
 """Time for answers that are under way when the daemon is replaced."""
 
-STOP_MARGIN_S = 15.0
-"""Time to kill trees, clear away and end, beyond the longest stop.timeout."""
-
 
 class App:
     """The daemon. `run` returns when all instances are stopped, or left to the daemon that follows."""
@@ -76,11 +73,9 @@ class App:
         self._journal = Journal()
         self._times = Times(started=time.monotonic(), loaded=time.monotonic())
         self._down = asyncio.Event()
-        self._all_stopped = asyncio.Event()
         self._endpoint: Endpoint | None = None
         self._successor_wanted = False
         self._terminated = False
-        self._stopping_all = False
 
     async def run(self) -> None:
         """Serve until a signal asks to end. Raises AlreadyRunningError, FolderError, OSError before anything runs."""
@@ -124,10 +119,11 @@ class App:
         self._hands = RealHands(around, self._stand_ins, self._prober, self._tasks, self._standing)
         self._driver = Driver(self._hands, LoopTimer())
         self._hands.post = self._driver.post
-        self._driver.watch(self._note)
+        self._driver.watch(Chronicle(self._journal).note)
         store = Store(daemon.state_dir, boot_id())
         self._recovery = Recovery(self._driver, self._hands, store.read(), self._kept_sockets())
         self._remembering = Remembering(self._driver, self._hands, store)
+        self._shutdown = Shutdown(self._driver)
         self._roster = Roster(self._driver, self._hands.forget)
         self._front_door = FrontDoor(self._journal)
         self._reloader = Reloader(
@@ -211,18 +207,6 @@ class App:
         instance = self._driver.entry(name).instance
         return Standing(instance.actual.value, instance.reason)
 
-    def _note(self, name: str, before: Instance, after: Instance) -> None:
-        """Tell log and journal of a change of state, with its reason, word for word."""
-        if not _is_news(before, after):
-            return
-        level = log.warning if after.actual in {Actual.FAILED, Actual.BACKOFF, Actual.UNHEALTHY} else log.info
-        level(f"{name} is {after.actual.value}: {after.reason}.", instance=name, pid=after.pid)
-        self._journal.record(
-            name, "state", after.actual.value, after.reason, incarnation=after.incarnation, pid=after.pid
-        )
-        if self._office.stopping:
-            self._look_whether_all_stopped()
-
     async def _rotate_logs(self) -> None:
         while True:
             await asyncio.sleep(ROTATION_S)
@@ -281,9 +265,7 @@ class App:
 
     def _asked_to_end(self) -> None:
         """Begin to end; asked again, kill what still takes its time."""
-        if self._stopping_all:
-            log.warning("Asked to end once more: what has not ended yet is killed.")
-            self._request_stop("jlabd is stopping, at once", again=True)
+        self._shutdown.hurry()
         self._office.stopping = True
         self._down.set()
 
@@ -295,37 +277,11 @@ class App:
         self._remembering.write_now()
 
     async def _stop_all(self) -> None:
-        log.info("jlabd is stopping; every instance ends.")
-        notify("STOPPING=1", "STATUS=stopping all instances", f"EXTEND_TIMEOUT_USEC={self._longest_stop_s():.0f}000000")
-        self._stopping_all = True
         self._remembering.freeze_desired()
-        self._request_stop("jlabd is stopping")
-        self._look_whether_all_stopped()
-        await self._all_stopped.wait()
+        await self._shutdown.stop_all()
         self._remembering.write_now()
         for name in tuple(self._driver):
             self._hands.forget(name)
-
-    def _longest_stop_s(self) -> float:
-        """Return how long the service manager must wait for the slowest instance."""
-        return STOP_MARGIN_S + max((self._driver.entry(name).spec.stop.timeout_s for name in self._driver), default=0.0)
-
-    def _request_stop(self, reason: str, *, again: bool = False) -> None:
-        """Ask all to stop. What is on its way down already would be killed by that: only `again` does so."""
-        for name in tuple(self._driver):
-            if again or self._driver.entry(name).instance.desired is Desired.RUNNING:
-                self._driver.post(name, StopRequested(reason))
-
-    def _look_whether_all_stopped(self) -> None:
-        if all(self._driver.entry(name).instance.actual in AT_REST for name in self._driver):
-            self._all_stopped.set()
-
-
-def _is_news(before: Instance, after: Instance) -> bool:
-    """Say whether people are to be told: of each new state, and of each reason but for what a start waits for."""
-    if (before.actual, before.incarnation) != (after.actual, after.incarnation):
-        return True
-    return before.reason != after.reason and after.actual not in {Actual.STARTING, Actual.UNHEALTHY}
 
 
 def _supervising(configuration: Configuration) -> str:

@@ -1,0 +1,41 @@
+"""The chronicle: tells log and journal of what becomes of instances, with the machine's own reasons, word for word."""
+
+from __future__ import annotations
+
+import structlog
+
+from jlabd.core.machine import TAKEN_OVER
+from jlabd.core.state import Actual, Instance
+from jlabd.status.journal import Journal
+
+log = structlog.get_logger()
+
+WORRYING = frozenset({Actual.FAILED, Actual.BACKOFF, Actual.UNHEALTHY})
+REPEATS_ITSELF = frozenset({Actual.STARTING, Actual.UNHEALTHY})
+"""States in which the reason changes with each probe."""
+
+
+class Chronicle:
+    """A watcher of the driver's table."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def note(self, name: str, before: Instance, after: Instance) -> None:
+        """Tell of a change, if it is news."""
+        if not is_news(before, after):
+            return
+        level = log.warning if after.actual in WORRYING else log.info
+        level(f"{name} is {after.actual.value}: {after.reason}.", instance=name, pid=after.pid)
+        self._journal.record(
+            name, "state", after.actual.value, after.reason, incarnation=after.incarnation, pid=after.pid
+        )
+
+
+def is_news(before: Instance, after: Instance) -> bool:
+    """Say whether people are to be told: of each new state and reason, but not of each failed probe."""
+    if (before.actual, before.incarnation) != (after.actual, after.incarnation):
+        return True
+    if before.reason == after.reason:
+        return False
+    return after.reason == TAKEN_OVER or after.actual not in REPEATS_ITSELF
