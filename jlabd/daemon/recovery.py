@@ -12,6 +12,7 @@ from pathlib import Path
 import structlog
 
 from jlabd.core.events import Added, Recovered, RestartRequested
+from jlabd.core.launch import Account
 from jlabd.core.memory import Memory, changed_fields, recall
 from jlabd.core.state import Actual, Desired, Instance
 from jlabd.daemon.driver import Driver
@@ -108,7 +109,7 @@ class Recovery:
         if process is None:
             return life
         if not spec.command:
-            life.token = token_of(self._around, spec)
+            life.token = token_of(self._around, spec, life.account)
         self._recover_socket(spec, process)
         log.info("A running server was found and is taken over.", instance=spec.name, pid=process.pid)
         return life
@@ -156,10 +157,10 @@ def look_for(around: Surroundings, name: str, memory: Memory | None) -> Found:
     return Found(process, tree_empty=process is None and around.trees.is_empty(name))
 
 
-def token_of(around: Surroundings, spec: InstanceSpec) -> str:
+def token_of(around: Surroundings, spec: InstanceSpec, account: Account | None) -> str:
     """Return the token of a running lab; empty if its secrets cannot be read any more."""
     try:
-        return around.secrets.secrets_for(spec).token
+        return around.secrets.secrets_for(spec, None if account is None else account.uid).token
     except (SecretsError, AdminFileError) as error:
         log.warning("The token of a running lab cannot be read.", instance=spec.name, error=str(error))
         return ""
