@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import faulthandler
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,9 +19,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the daemon in the foreground, or check its configuration; returns the exit status."""
     options = _options(argv)
     path = Path(options.config).absolute()
-    if options.check:
-        return check(path)
-    return try_out(path) if options.try_out else serve(path)
+    work = check if options.check else try_out if options.try_out else serve
+    status = work(path)
+    _give_up_unwritable_streams()
+    return status
+
+
+def _give_up_unwritable_streams() -> None:
+    """Let the exit status say how it went, not that the terminal or the reader at the other end is gone (120)."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:

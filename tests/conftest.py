@@ -4,12 +4,19 @@ The paths come from the environment (the Makefile sets them); plain `pytest` in 
 """
 
 import os
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
 TOP = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure():
+    """Let programs that tests start be interrupted: a job in the background ignores SIGINT, and hands that on."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):

@@ -7,7 +7,7 @@ import sys
 
 from jlabd.control.client import ProblemError, UnreachableError
 from jlabd.control.wire import DEFAULT_SOCKET
-from jlabd.ctl.failure import FAILED, INTERRUPTED, NOT_THERE, READER_GONE, CommandError
+from jlabd.ctl.failure import DONE, FAILED, INTERRUPTED, NOT_THERE, READER_GONE, CommandError
 from jlabd.ctl.text import safe
 
 TYPE_CHECKING = False
@@ -33,6 +33,8 @@ def _finished(code: int) -> int:
 def _guarded(argv: Sequence[str]) -> int:
     try:
         return _run(argv)
+    except SystemExit as ended:  # how argparse ends; what it printed is still to be flushed
+        return ended.code if isinstance(ended.code, int) else DONE
     except KeyboardInterrupt:
         return INTERRUPTED
     except UnreachableError as error:
