@@ -152,9 +152,10 @@ def look_for(around: Surroundings, name: str, memory: Memory | None) -> Found:
     """Look at what lives of the instance `name`. Raises OSError."""
     server = None if memory is None else memory.server
     remembered = None if server is None else Identity(server.pid, server.start_ticks, boot_id())
-    who = find_server(around.trees, name, remembered)
+    members = around.trees.survivors(name)
+    who = find_server(members, remembered)
     process = None if who is None else adopt(who)
-    return Found(process, tree_empty=process is None and around.trees.is_empty(name))
+    return Found(process, tree_empty=not members)
 
 
 def token_of(around: Surroundings, spec: InstanceSpec, account: Account | None) -> str:

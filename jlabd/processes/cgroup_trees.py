@@ -19,7 +19,7 @@ import structlog
 
 from jlabd.processes import cgroup
 from jlabd.processes.hunt import REPORT_EVERY_S, Hunter, log_survivors
-from jlabd.processes.marks import Target, mark_of
+from jlabd.processes.marks import RecentSnapshot, Target, mark_of
 from jlabd.processes.refusals import SpawnError
 from jlabd.processes.tree import Enrolment
 from jlabd.processes.usage import Usage, memory_of
@@ -49,6 +49,7 @@ class CgroupTrees:
         self._targets: dict[str, Target] = {}
         self._watch = _EventsWatch()
         self._hunter = Hunter(None)
+        self._recent = RecentSnapshot()
 
     def prepare(self, name: str, uid: int | None) -> Enrolment:
         """Make the instance's leaf. Raises SpawnError."""
@@ -83,6 +84,14 @@ class CgroupTrees:
     def pids(self, name: str) -> list[int]:
         """Return the living processes in the leaf. Raises OSError."""
         return cgroup.pids(self._leaf(name))
+
+    def survivors(self, name: str) -> list[int]:
+        """Return the living processes in the leaf, and those that an earlier daemon kept elsewhere. Raises OSError.
+
+        That one may have run in another cgroup (another login, another unit) or where there were none.
+        """
+        target = self._targets.get(name) or self._target(name, None)
+        return sorted({*self.pids(name), *self._recent.get().members(target)})
 
     def is_empty(self, name: str) -> bool:
         """Say whether no process is in the leaf. Raises OSError."""

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import os
-import time
 from typing import TYPE_CHECKING
 
 from jlabd.processes.hunt import Hunter
-from jlabd.processes.marks import Snapshot, Target, mark_of, take_snapshot
+from jlabd.processes.marks import RecentSnapshot, Snapshot, Target, mark_of, take_snapshot
 from jlabd.processes.reaper import Reaper
 from jlabd.processes.tree import Enrolment
 from jlabd.processes.usage import Usage, usage
 
 if TYPE_CHECKING:
     from jlabd.processes.identity import Identity
-
-_FRESH_S = 0.5
-"""How old a look at the processes may be to answer for status."""
 
 
 class MarkedTrees:
@@ -29,13 +25,12 @@ class MarkedTrees:
         self._targets: dict[str, Target] = {}
         self._reaper = Reaper()
         self._hunter = Hunter(self._reaper)
-        self._snapshot: Snapshot | None = None
-        self._taken_at = 0.0
+        self._recent = RecentSnapshot()
 
     def prepare(self, name: str, uid: int | None) -> Enrolment:
         """Make ready for a new incarnation. Raises nothing."""
         target = self._targets[name] = self._target(name, os.geteuid() if uid is None else uid)
-        self._snapshot = None
+        self._recent.forget()
         return Enrolment(None, target.mark)
 
     def enrol(self, name: str, uid: int | None, leader: Identity) -> None:
@@ -49,16 +44,17 @@ class MarkedTrees:
         others = {other.uid for other in self._targets.values() if other is not target}
         alone = target.uid not in {None, os.geteuid(), *others}
         await self._hunter.kill(target, clean_looks=2, alone=alone)
-        self._snapshot = None
+        self._recent.forget()
         if self._targets.get(name) is target:
             del self._targets[name]
 
     def pids(self, name: str) -> list[int]:
         """Return the living processes of the instance, as of half a second ago at most. Raises OSError."""
-        if self._snapshot is None or time.monotonic() - self._taken_at > _FRESH_S:
-            limits = {target.limit for target in self._targets.values()}
-            self._snapshot, self._taken_at = take_snapshot(limits), time.monotonic()
-        return self._members(name, self._snapshot)
+        return self._members(name, self._recent.get({target.limit for target in self._targets.values()}))
+
+    def survivors(self, name: str) -> list[int]:
+        """Return the living processes of the instance, of whatever daemon. Raises OSError."""
+        return self.pids(name)
 
     def is_empty(self, name: str) -> bool:
         """Say whether no process of the instance is left. Raises OSError."""

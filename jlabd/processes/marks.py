@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import time
 from collections import defaultdict
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
@@ -30,6 +31,8 @@ from jlabd.processes import procfs
 from jlabd.processes.identity import Identity
 
 _LOWEST_LIMIT = 2**62
+_FRESH_S = 0.5
+"""How old a look at the processes may be to answer for status."""
 _BREATH = 48
 """Processes that are looked at before the event loop may do something else."""
 
@@ -148,6 +151,24 @@ def take_snapshot(known_limits: Container[int | None] = ()) -> Snapshot:
         if one is not None:
             snapshot.add(one)
     return snapshot
+
+
+class RecentSnapshot:
+    """A snapshot for many questions in a row."""
+
+    def __init__(self) -> None:
+        self._snapshot: Snapshot | None = None
+        self._taken_at = 0.0
+
+    def get(self, known_limits: Container[int | None] = ()) -> Snapshot:
+        """Return what ran half a second ago at most. Raises OSError."""
+        if self._snapshot is None or time.monotonic() - self._taken_at > _FRESH_S:
+            self._snapshot, self._taken_at = take_snapshot(known_limits), time.monotonic()
+        return self._snapshot
+
+    def forget(self) -> None:
+        """Look anew at the next question."""
+        self._snapshot = None
 
 
 async def take_snapshot_gently(known_limits: Container[int | None] = ()) -> Snapshot:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from jlabd.core.launch import LISTEN_FD
 from jlabd.processes import identity, procfs
 from jlabd.processes.identity import Identity
 from jlabd.processes.spawn import Process
-from jlabd.processes.tree import TreeKeeper
 
 _PIDFD_GETFD = 438
 """The system call's number, the same on every architecture (added after numbers were unified, Linux 5.6)."""
@@ -19,13 +18,12 @@ _LISTEN_PID = re.compile(rb"(?:^|\0)LISTEN_PID=(\d+)\0")
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-def find_server(trees: TreeKeeper, name: str, remembered: Identity | None) -> Identity | None:
-    """Return who the living server of `name` is: the remembered one, else the one that was spawned as such.
+def find_server(members: Collection[int], remembered: Identity | None) -> Identity | None:
+    """Return which of an instance's processes is its server: the remembered one, else the one that was spawned as such.
 
-    A process is the server if it belongs to the instance's tree and has the identity that was remembered, pid and
+    A process is the server if it is one of `members` and has the identity that was remembered, pid and
     start time and boot; or if it was started with LISTEN_PID set to its own pid, which `spawn` does. Raises OSError.
     """
-    members = trees.pids(name)
     if remembered is not None and remembered.pid in members and identity.is_alive(remembered):
         return remembered
     for pid in members:

@@ -43,6 +43,12 @@ class TreeKeeper(Protocol):
     def pids(self, name: str) -> list[int]:
         """Return the living processes of the instance, as of half a second ago at most. Raises OSError."""
 
+    def survivors(self, name: str) -> list[int]:
+        """Return the living processes of the instance, also those that an earlier daemon kept elsewhere.
+
+        As of half a second ago at most. Raises OSError.
+        """
+
     def is_empty(self, name: str) -> bool:
         """Say whether no process of the instance is left. Raises OSError."""
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from rig.browser import Browser
@@ -159,6 +160,33 @@ def test_configuration_that_changed_meanwhile(jlabd):
     until(lambda: daemon.instance("b")["incarnation"] == 2, 10, "b to be restarted")
     until(lambda: not is_alive(pids["c"]), 10, "c to be ended")
     until(lambda: len(daemon.document()["instances"]) == 2, 10)
+
+
+@pytest.mark.root
+def test_found_in_another_cgroup(jlabd):
+    """A daemon that is started from another login finds the labs where the last one kept them, and ends them there."""
+    hierarchy = Path("/sys/fs/cgroup/unified")
+    hierarchy = hierarchy if hierarchy.exists() else hierarchy.parent
+    places = [hierarchy / f"jlt{os.getpid()}-{number}" for number in range(2)]
+    daemon = jlabd(web("a", "children"))
+    pids = []
+    for place in places:
+        place.mkdir()
+        daemon.wrap = ("sh", "-c", f'echo $$ >{place}/cgroup.procs && exec "$@"', "sh")
+        daemon.start()
+        assert "trees=cgroup" in daemon.said()
+        pids.append(daemon.wait_for("a", "ready")["pid"])
+        if place == places[0]:
+            kill_daemon(daemon)
+    assert pids[0] == pids[1]
+    daemon.ctl("stop", "a", check=True)
+    assert servers(daemon, "a") == []
+    assert with_argument(f"{daemon.folder.name}-child") == []
+    daemon.stop()
+    for place in places:
+        below = sorted((path for path in place.rglob("*") if path.is_dir()), reverse=True)
+        for folder in (*below, place):
+            folder.rmdir()
 
 
 def test_never_two(jlabd):
