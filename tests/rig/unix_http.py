@@ -20,9 +20,14 @@ class Connection(http.client.HTTPConnection):
 
 def get(path, target, timeout_s=30, **headers):
     """Return (status, body) of GET `target`."""
+    return ask(path, "GET", target, timeout_s, headers=headers)
+
+
+def ask(path, method, target, timeout_s=30, *, headers=None):
+    """Return (status, body) of any request without a body."""
     connection = Connection(path, timeout_s)
     try:
-        connection.request("GET", target, headers=headers)
+        connection.request(method, target, headers=headers or {})
         answer = connection.getresponse()
         return answer.status, answer.read().decode(errors="replace")
     finally:

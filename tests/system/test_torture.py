@@ -3,6 +3,8 @@
 JLABD_TORTURE_S is how long (seconds), JLABD_TORTURE_SEED which moments. `make torture` runs it for ten minutes.
 """
 
+import contextlib
+import http.client
 import json
 import os
 import random
@@ -14,30 +16,33 @@ from pathlib import Path
 import pytest
 from rig.daemon import WITHOUT_CGROUPS, Jlabd
 from rig.processes import is_alive, open_descriptors, with_argument
-from rig.unix_http import get
+from rig.unix_http import ask, get
 from rig.waiting import until
 from rig.web import web
 
 SECONDS = float(os.environ.get("JLABD_TORTURE_S", "25"))
 SEED = int(os.environ.get("JLABD_TORTURE_SEED", str(time.time_ns() % 1_000_000)))
 NAMES = ("a", "b", "c", "d")
+LAB = "lab"
+"""A real JupyterLab; the others are small web servers with children that hide."""
 
 
 class Torturer:
     """Does the worst to one daemon, and keeps in mind what should be the case in the end."""
 
-    def __init__(self, daemon, chance):
+    def __init__(self, daemon, chance, venv):
         self.daemon = daemon
+        self.venv = venv
         self.chance = chance
         self.stopped = set()
-        self.configured = {"a", "b", "c"}
+        self.configured = {"a", "b", "c", LAB}
         self.done = []
         self.full = daemon.folder / "state/full"
 
     def one(self):
         """Do one thing."""
         daemon = (self.kill_daemon, self.end_daemon, self.reexec, self.edit, self.bad_edit)
-        labs = (self.kill_server, self.kill_child, self.stop, self.start, self.restart)
+        labs = (self.kill_server, self.kill_child, self.kill_kernel, self.stop, self.start, self.restart)
         what = self.chance.choice((*daemon, *labs, self.fill_disk, self.free_disk))
         self.done.append(what.__name__)
         what()
@@ -65,16 +70,25 @@ class Torturer:
     def kill_server(self):
         """Kill a server, or freeze it for ever."""
         for pid in self.chance.sample(servers(self.daemon), k=min(1, len(servers(self.daemon)))):
-            os.kill(pid, self.chance.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV]))
+            kill(pid, self.chance.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV]))
 
     def kill_child(self):
         """Kill something that a server started."""
         for pid in with_argument(f"{self.daemon.folder.name}-child")[:1]:
-            os.kill(pid, signal.SIGKILL)
+            kill(pid, signal.SIGKILL)
+
+    def kill_kernel(self):
+        """Start a kernel in the real lab, and kill one that runs."""
+        token = self.ctl("url", LAB, "--token").stdout.partition("token=")[2].strip()
+        with contextlib.suppress(OSError, http.client.HTTPException):  # the lab may be down, or die just now
+            path, headers = f"/{LAB}/api/kernels", {"Authorization": f"token {token}"}
+            ask(self.daemon.folder / f"run/sockets/{LAB}.sock", "POST", path, 2, headers=headers)
+        for pid in self.chance.sample(kernels(self.daemon), k=min(1, len(kernels(self.daemon)))):
+            kill(pid, signal.SIGKILL)
 
     def edit(self):
         """Change what is configured, and how."""
-        self.configured = {"a"} | {name for name in NAMES if self.chance.random() < 0.6}
+        self.configured = {"a", LAB} | {name for name in NAMES if self.chance.random() < 0.6}
         self.write()
         self.ctl("reload")
 
@@ -88,8 +102,9 @@ class Torturer:
     def write(self):
         """Write the configuration; every instance starts hidden children."""
         number = self.chance.randrange(3)
-        parts = [web(name, "children", env=f'{{ NUMBER = "{number}" }}') for name in sorted(self.configured)]
-        self.daemon.write("".join(parts))
+        parts = [web(name, "children", env=f'{{ NUMBER = "{number}" }}') for name in sorted(self.configured - {LAB})]
+        lab = f"[instance.{LAB}]\nvenv = '{self.venv}'\nroot_dir = '{{folder}}/home'\n"
+        self.daemon.write(lab + "".join(parts))
 
     def stop(self):
         """Stop one."""
@@ -123,9 +138,21 @@ class Torturer:
         self.full.unlink(missing_ok=True)
 
 
+def kill(pid, number):
+    """Send a signal to a process that may have gone."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def kernels(daemon):
+    """Return the pids of the real lab's kernels."""
+    return [pid for pid in with_argument("ipykernel_launcher") if str(daemon.folder) in environment(pid)]
+
+
 def servers(daemon):
     """Return the pids of the servers: those that were handed a socket."""
-    return [pid for pid in with_argument("children/web.py") if str(daemon.folder) in environment(pid)]
+    found = (*with_argument("children/web.py"), *with_argument("launcher/lab.py"))
+    return [pid for pid in found if str(daemon.folder) in environment(pid)]
 
 
 def environment(pid):
@@ -153,10 +180,11 @@ def daemon(request):
 
 
 @pytest.mark.timeout(SECONDS * 3 + 300)
-def test_torture(daemon):
+@pytest.mark.jupyter
+def test_torture(daemon, lab4_venv):
     """No orphan, no double, no lost lab that should run, a valid state file, constant descriptors."""
     print(f"JLABD_TORTURE_SEED={SEED}")
-    torturer = Torturer(daemon, random.Random(SEED))
+    torturer = Torturer(daemon, random.Random(SEED), lab4_venv)
     torturer.write()
     daemon.start()
     end = time.monotonic() + SECONDS
@@ -165,7 +193,7 @@ def test_torture(daemon):
     settle(torturer)
     check(torturer)
     assert daemon.stop() == 0
-    assert servers(daemon) == []
+    assert servers(daemon) + kernels(daemon) == []
     assert with_argument(f"{daemon.folder.name}-child") == []
 
 
@@ -190,7 +218,8 @@ def check(torturer):
         name = entry["name"]
         assert entry["state"] == ("stopped" if name in torturer.stopped else "ready"), (name, entry, done)
         path = daemon.folder / f"run/sockets/{name}.sock"
-        assert get(path, f"/{name}/")[0] == (503 if name in torturer.stopped else 200), (name, done)
+        expected = 503 if name in torturer.stopped else 302 if name == LAB else 200
+        assert get(path, f"/{name}/")[0] == expected, (name, done)
     expected = {entry["pid"] for entry in daemon.document()["instances"] if entry["pid"]}
     running = {pid for pid in servers(daemon) if is_alive(pid)}
     assert {pid for pid in running if os.getsid(pid) == pid} == expected, done
