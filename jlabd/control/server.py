@@ -52,7 +52,6 @@ MOST_OF_ONE_ACCOUNT = 64
 """Connections of one account; root and the daemon's own account have four times as many."""
 MOST_OF_ORDINARY_ACCOUNTS = 512
 NO_DESCRIPTORS_PAUSE_S = 0.5
-DRAIN_LOOK_S = 0.01
 TURNED_AWAY = (
     b"HTTP/1.0 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nConnection: close\r\n\r\n"
     b'{"title": "Service Unavailable", "status": 503, "detail": "too many connections to jlabd are open"}\n'
@@ -95,18 +94,20 @@ class ControlServer:
         self.resume()
 
     def resume(self) -> None:
-        """Accept connections (again, after `drain`)."""
+        """Accept connections (again, after `pause`)."""
         assert self._listener is not None
         self._accepting = asyncio.create_task(self._accept_all(self._listener.socket))
 
-    async def drain(self, timeout_s: float) -> None:
-        """Accept nothing more, and give the answers that are under way so much time to get out."""
+    def pause(self) -> None:
+        """Accept nothing more until `resume`: connections wait in the backlog."""
         if self._accepting is not None:
             self._accepting.cancel()
-        deadline = asyncio.get_running_loop().time() + timeout_s
+
+    @property
+    def busy(self) -> bool:
+        """Whether there are connections, which may still be answered."""
         server = self._runner.server
-        while server is not None and server.connections and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
-            await asyncio.sleep(DRAIN_LOOK_S)  # aiohttp tells nobody when a connection ends
+        return server is not None and bool(server.connections)
 
     @property
     def descriptor(self) -> int:

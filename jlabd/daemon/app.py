@@ -60,6 +60,7 @@ ROTATION_S = 5.0
 
 DRAIN_S = 0.5
 """Time for answers that are under way when the daemon is replaced."""
+DRAIN_LOOK_S = 0.01
 
 
 class App:
@@ -244,7 +245,7 @@ class App:
         """Hand over to the code on disk; returns only if that failed."""
         self._successor_wanted = False
         self._down.clear()
-        await asyncio.gather(self._control.drain(DRAIN_S), self._stand_ins.drain(DRAIN_S))
+        await self._drain()
         kept = {f"{handover.INSTANCE}{name}": number for name, number in self._listeners.descriptors().items()}
         kept |= {handover.LOCK: self._lock, handover.CONTROL: self._control.descriptor}
         if self._endpoint is not None:
@@ -255,9 +256,25 @@ class App:
         except OSError as error:
             log.error("jlabd could not replace itself and goes on as it is.", error=str(error))  # noqa: TRY400
             self._control.resume()
+            if self._endpoint is not None:
+                await self._endpoint.resume()
             for name in self._driver:
                 if self._driver.entry(name).instance.daemon_answers:
                     self._hands.stand_in(self._driver.entry(name).spec)
+
+    async def _drain(self) -> None:
+        """Accept nothing more anywhere, and give the answers that are under way a moment to get out."""
+        doors = [door for door in (self._control, self._endpoint) if door is not None]
+        for door in doors:
+            door.pause()
+        await self._stand_ins.drain(DRAIN_S)
+        deadline = time.monotonic() + DRAIN_S
+        while time.monotonic() < deadline:
+            # Look only after a moment: a connection that was accepted just now is not counted yet; and aiohttp tells
+            # nobody when one ends.
+            await asyncio.sleep(DRAIN_LOOK_S)
+            if not any(door.busy for door in doors):
+                return
 
     def _asked_to_terminate(self) -> None:
         self._terminated = True
@@ -273,7 +290,7 @@ class App:
         """Leave everything as it is: the next daemon goes on with it."""
         log.info("jlabd is being restarted; every instance runs on.")
         notify("STOPPING=1", "STATUS=being restarted, every instance runs on")
-        await asyncio.gather(self._control.drain(DRAIN_S), self._stand_ins.drain(DRAIN_S))
+        await self._drain()
         self._remembering.write_now()
 
     async def _stop_all(self) -> None:

@@ -65,6 +65,8 @@ class Endpoint:
         )
         self._named: UnixListener | None = None
         self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
+        """A descriptor of its own for the listening socket: the server closes the one that it was given."""
 
     async def start(self, inherited: int | None = None) -> Listen:
         """Listen, and return the address (with the real port if port 0 was asked for). Raises OSError.
@@ -73,22 +75,44 @@ class Endpoint:
         """
         await self._runner.setup()
         listener = self._bind() if inherited is None else self._adopt(inherited)
-        self._server = await asyncio.get_running_loop().create_server(self._connection, sock=listener)
+        await self._serve(listener)
         if isinstance(self._listen, UnixListen):
             return self._listen
         host, port = listener.getsockname()[:2]
         return TcpListen(host, port)
 
+    async def _serve(self, listener: socket.socket) -> None:
+        self._listener = listener.dup()
+        self._server = await asyncio.get_running_loop().create_server(self._connection, sock=listener)
+
+    def pause(self) -> None:
+        """Accept nothing more until `resume`: connections wait in the backlog of the socket, which stays open."""
+        if self._server is not None:
+            self._server.close()
+
+    async def resume(self) -> None:
+        """Accept connections again. Raises OSError."""
+        assert self._listener is not None
+        await self._serve(self._listener)
+
+    @property
+    def busy(self) -> bool:
+        """Whether there are connections, which may still be answered."""
+        server = self._runner.server
+        return server is not None and bool(server.connections)
+
     @property
     def descriptor(self) -> int:
         """The descriptor of the listening socket."""
-        assert self._server is not None
-        return self._server.sockets[0].fileno()
+        assert self._listener is not None
+        return self._listener.fileno()
 
     async def close(self) -> None:
         """Stop listening and end the connections."""
         if self._server is not None:
             self._server.close()
+        if self._listener is not None:
+            self._listener.close()
         await self._runner.cleanup()
         if self._named is not None:
             self._named.close()
