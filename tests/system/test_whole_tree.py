@@ -23,7 +23,12 @@ stop = {{ timeout = "8s" }}
 restart = {{ initial = "100ms" }}
 """
 
-HOLDS_THE_GIL = "import re; re.match(r'(a+)+$', 'a' * 64 + 'b')"
+HOLDS_THE_GIL = """
+import re, time
+print("now", flush=True)
+time.sleep(0.5)  # while the GIL is held not even this message gets out
+re.match(r"(a+)+$", "a" * 64 + "b")
+"""
 IGNORES_TERM = """
 import os, subprocess, sys
 program = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\\nwhile True: time.sleep(1)"
@@ -79,7 +84,7 @@ def hold_the_gil(browser):
     channel.send(
         json.dumps({"header": header, "parent_header": {}, "metadata": {}, "content": content, "channel": "shell"})
     )
-    until(lambda: json.loads(channel.recv())["msg_type"] == "execute_input", 20, "the kernel to begin")
+    until(lambda: json.loads(channel.recv())["msg_type"] == "stream", 20, "the kernel to begin")
 
 
 def terminal(browser, text):
