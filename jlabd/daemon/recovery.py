@@ -63,7 +63,7 @@ class Recovery:
         if memory is None and found.tree_empty:
             self._driver.post(spec.name, Added(start=spec.autostart))
             return
-        life = self._life(spec, instance.incarnation, found.process)
+        life = self._life(spec, instance.incarnation, found)
         life.fields = fingerprints(spec) if memory is None else memory.fields
         self._hands.take_over(life)
         pid = None if found.process is None else found.process.pid
@@ -100,11 +100,12 @@ class Recovery:
             incarnation=number,
         )
 
-    def _life(self, spec: InstanceSpec, incarnation: int, process: Process | None) -> Life:
-        """Return the incarnation with all that was made for it."""
+    def _life(self, spec: InstanceSpec, incarnation: int, found: Found) -> Life:
+        """Return the incarnation with all that was made for it; what nobody uses any more is left to be swept."""
+        process = found.process
         life = Life(spec, incarnation, process=process)
         folder = f"{self._around.labs_dir}/{spec.name}.{incarnation}"
-        if Path(folder).is_dir():
+        if Path(folder).is_dir() and not found.tree_empty:
             life.folder, life.account = folder, owner_of(folder)
         if process is None:
             return life

@@ -15,7 +15,7 @@ from jlabd.threads import in_thread
 
 PAUSE_S = 0.2
 """Between two writes: many changes at once are one write. What is lost with a daemon that dies in between is only what
-can be found again by looking at the processes."""
+can be found again by looking at the processes; so what somebody asked for is written at once."""
 
 
 class Remembering:
@@ -26,6 +26,7 @@ class Remembering:
         self._hands = hands
         self._store = store
         self._changed = asyncio.Event()
+        self._asked_for = asyncio.Event()
         self._desired: dict[str, Desired] = {}
         driver.watch(self._seen)
 
@@ -41,11 +42,22 @@ class Remembering:
             if not await self._write():
                 self._changed.set()
                 await asyncio.sleep(10 * PAUSE_S)
-            await asyncio.sleep(PAUSE_S)
+            await self._pause()
+
+    async def _pause(self) -> None:
+        try:
+            async with asyncio.timeout(PAUSE_S):
+                await self._asked_for.wait()
+        except TimeoutError:
+            return
+        self._asked_for.clear()
 
     async def _write(self) -> bool:
         memories = self.memories()
-        return await in_thread(lambda: self._store.write(memories))
+        try:
+            return await in_thread(lambda: self._store.write(memories))
+        except OSError:  # no thread can be had
+            return False
 
     def write_now(self) -> None:
         """Write before the daemon ends."""
@@ -61,5 +73,7 @@ class Remembering:
         memory = remember(instance, self._hands.server(name), self._hands.fields(name), now)
         return replace(memory, desired=self._desired.get(name, instance.desired))
 
-    def _seen(self, _name: str, _before: Instance, _after: Instance) -> None:
+    def _seen(self, _name: str, before: Instance, after: Instance) -> None:
         self._changed.set()
+        if before.desired is not after.desired:
+            self._asked_for.set()

@@ -227,3 +227,28 @@ def test_journal_says_what_was_taken_over(jlabd):
     daemon.wait_for("a", "ready")
     lines = daemon.ctl("events", "--json", check=True).stdout.splitlines()
     assert "taken over from an earlier jlabd" in [json.loads(line)["reason"] for line in lines]
+
+
+def test_folders_of_servers_that_died_meanwhile_are_swept(jlabd):
+    """What was made for a server that did not outlive its daemon is removed, also while the next one has to wait."""
+    daemon = jlabd(web("a", restart='{ initial = "1h", max = "1h" }')).start()
+    pid = daemon.wait_for("a", "ready")["pid"]
+    until(lambda: f'"pid": {pid}' in (daemon.folder / "state/state.json").read_text(), 5)
+    kill_daemon(daemon)
+    os.kill(pid, signal.SIGKILL)
+    daemon.start()
+    daemon.wait_for("a", "backoff")
+    until(lambda: not list((daemon.folder / "run/labs").iterdir()), 10, "the folder to be removed")
+
+
+def test_what_was_asked_for_last_is_remembered(jlabd):
+    """A start that follows a stop at once is not forgotten when the daemon dies just then."""
+    daemon = jlabd(web("a")).start()
+    daemon.wait_for("a", "ready")
+    daemon.ctl("stop", "a", check=True)
+    daemon.ctl("start", "a", "--no-wait", check=True)
+    state = daemon.folder / "state/state.json"
+    until(lambda: '"desired": "running"' in state.read_text(), 0.15, "the request to be written")
+    kill_daemon(daemon)
+    daemon.start()
+    daemon.wait_for("a", "ready")
