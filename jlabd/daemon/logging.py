@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 import structlog
+from aiohttp.http_exceptions import HttpProcessingError
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 PRIORITIES = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
@@ -17,6 +18,7 @@ PRIORITIES = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
 
 def configure(level: str, form: str) -> None:
     """Set up structlog. `form` is auto, journal, console or json; auto looks where stderr goes."""
+    logging.getLogger("aiohttp.server").addFilter(_is_no_clients_fault)
     shared: list[Processor] = [structlog.processors.add_log_level, structlog.processors.format_exc_info]
     structlog.configure(
         processors=[*shared, *_renderer(_form(form))],
@@ -24,6 +26,11 @@ def configure(level: str, form: str) -> None:
         logger_factory=lambda *_: _Stderr(),
         cache_logger_on_first_use=False,
     )
+
+
+def _is_no_clients_fault(record: logging.LogRecord) -> bool:
+    """Leave requests that are no HTTP out: everybody on the machine could fill the log with them."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
 class _Stderr:

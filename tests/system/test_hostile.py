@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tomllib
@@ -197,3 +198,17 @@ def test_a_directory_service_that_hangs_concerns_its_users_only(jlabd, tmp_path)
     threads = len(os.listdir(f"/proc/{daemon.process.pid}/task"))
     assert threads < 5, "each attempt makes a thread of its own"
     assert daemon.stop(10) == 0
+
+
+def test_nonsense_on_the_sockets_does_not_fill_the_log(jlabd):
+    """Requests that are no HTTP are refused without a word in the daemon's log."""
+    daemon = jlabd("").start()
+    before = daemon.said()
+    for path in (daemon.socket, daemon.folder / "status.sock"):
+        for nonsense in (b"\x16\x03\x01\x00\n\r\n\r\n", b"GET / HTTP/1.1\r\nX: " + b"a" * 9000 + b"\r\n\r\n"):
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(10)
+                client.connect(str(path))
+                client.sendall(nonsense)
+                assert b" 400 " in client.recv(100)
+    assert daemon.said() == before
