@@ -98,7 +98,12 @@ async def begin(life: Life, around: Surroundings) -> Process:
     except LogError as error:
         raise StartError(str(error), permanent=False) from error
     except OSError as error:
-        raise StartError(f"The start could not be prepared: {error}.", permanent=False) from error
+        raise StartError(f"The start could not be prepared: {_lack(error)}.", permanent=False) from error
+
+
+def _lack(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}"
 
 
 async def _begin(life: Life, around: Surroundings) -> Process:

@@ -212,3 +212,25 @@ def test_nonsense_on_the_sockets_does_not_fill_the_log(jlabd):
                 client.sendall(nonsense)
                 assert b" 400 " in client.recv(100)
     assert daemon.said() == before
+
+
+@pytest.mark.root
+def test_a_full_disk_is_said_and_survived(jlabd):
+    """With no room left for anything, an instance says so, the commands work, and room brings it back."""
+    daemon = jlabd(web("a"))
+    run = daemon.folder / "run"
+    run.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,mode=755", "tmpfs", run], check=True)
+    try:
+        daemon.start().wait_for("a", "ready")
+        daemon.ctl("stop", "a", check=True)
+        with contextlib.suppress(OSError), (run / "filler").open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        assert "No space left on device" in daemon.ctl("start", "a", "--timeout", "10").stderr
+        assert daemon.ctl("stop", "a").returncode == 0
+        (run / "filler").unlink()
+        daemon.ctl("start", "a", check=True)
+        assert daemon.stop() == 0
+    finally:
+        subprocess.run(["umount", "--lazy", run], check=True)
