@@ -51,6 +51,7 @@ from jlabd.processes.logs import Logs
 from jlabd.spec import Configuration, DaemonSpec, NginxSpec
 from jlabd.status.endpoint import Endpoint
 from jlabd.status.journal import Journal
+from jlabd.status.metrics import Metrics
 from jlabd.store import Store
 
 log = structlog.get_logger()
@@ -143,6 +144,8 @@ class App:
             times=self._times,
             call_successor=self._call_successor,
         )
+        self._metrics = Metrics(self._office.document, self._office.counts)
+        self._driver.watch(self._metrics.note)
         stack.push_async_callback(self._tasks.cancel_all)
 
     def _kept_sockets(self) -> dict[str, int]:
@@ -157,7 +160,12 @@ class App:
         await self._control.start(self._received.pop(handover.CONTROL, None))
         stack.push_async_callback(self._control.close)
         if configuration.daemon.status_listen is not None:
-            self._endpoint = Endpoint(configuration.daemon.status_listen, self._office.document, self._office.health)
+            self._endpoint = Endpoint(
+                configuration.daemon.status_listen,
+                self._office.document,
+                self._office.health,
+                self._metrics.exposition,
+            )
             await self._endpoint.start(self._received.pop(handover.STATUS, None))
             stack.push_async_callback(self._endpoint.close)
         for unused in self._received.values():

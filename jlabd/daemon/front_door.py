@@ -17,13 +17,18 @@ RETRY_S = 15.0
 
 
 class FrontDoor:
-    """Publishes configurations to nginx; `outcome` is how the last attempt ended."""
+    """Publishes configurations to nginx; `outcome` is how the last attempt ended.
+
+    `reloads` and `failures` count the attempts that made nginx load a configuration, and those that failed.
+    """
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._publisher = Publisher(run)
         self._wanted: Configuration | None = None
         self.outcome = Outcome(ok=True, changed=False, generation=None, error="")
+        self.reloads = 0
+        self.failures = 0
 
     async def publish(self, configuration: Configuration) -> Outcome:
         """Bring nginx into line with `configuration`; an nginx that is switched off is left as it is."""
@@ -35,6 +40,8 @@ class FrontDoor:
         outcome = await self._publisher.publish(configuration)
         self._note(outcome)
         self.outcome = outcome
+        self.reloads += outcome.changed
+        self.failures += not outcome.ok
         return outcome
 
     def preview(self, configuration: Configuration) -> str:

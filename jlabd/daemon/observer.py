@@ -54,6 +54,10 @@ class Observer:
             return NOTHING_OBSERVED
         return self._seen.get(name, NOTHING_OBSERVED)
 
+    def cpu_seconds(self) -> dict[str, float]:
+        """Return the CPU time of each instance's living tree, in seconds, as last seen."""
+        return {name: sample.cpu_s for name, sample in self._samples.items()}
+
     async def observe(self) -> None:
         """Look at all instances again and again."""
         while True:

@@ -33,6 +33,7 @@ from jlabd.jupyter.secrets import SecretsError
 from jlabd.processes.logs import LogError, Logs
 from jlabd.spec import InstanceSpec
 from jlabd.status.journal import Journal
+from jlabd.status.metrics import Counts
 from jlabd.status.view import Clock, DaemonFacts, document, instance_document
 from jlabd.threads import in_thread
 
@@ -113,6 +114,16 @@ class Office:
         if self.stopping:
             return False, "jlabd is stopping"
         return True, "ok"
+
+    def counts(self) -> Counts:
+        """Return what was counted, for the metrics."""
+        return Counts(
+            nginx_reloads=self._front_door.reloads,
+            nginx_failures=self._front_door.failures,
+            config_loads=self._reloader.loads,
+            config_failures=self._reloader.failures,
+            cpu_seconds=self._observer.cpu_seconds(),
+        )
 
     def request(self, verb: str, name: str, by: str) -> None:
         """Ask for start, stop or restart. Raises RefusedError."""

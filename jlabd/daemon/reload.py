@@ -40,7 +40,10 @@ class Candidate:
 
 
 class Reloader:
-    """Owns the configuration in force. `apply` is called with a plan once nothing can refuse it any more."""
+    """Owns the configuration in force. `apply` is called with a plan once nothing can refuse it any more.
+
+    `loads` and `failures` count what was put in force and what was refused.
+    """
 
     def __init__(
         self,
@@ -52,6 +55,8 @@ class Reloader:
     ) -> None:
         self.current = loaded.configuration
         self.error = _sentence(loaded.problems)
+        self.loads = 1
+        self.failures = 0
         self._front_door = front_door
         self._journal = journal
         self._apply = apply
@@ -86,6 +91,7 @@ class Reloader:
             raise ReloadRefusedError(outcome.error)
         self.current = candidate.configuration
         self.error = _sentence(candidate.problems)
+        self.loads += 1
         self._apply(candidate.plan, candidate.configuration)
         self._journal.record(None, "reload", None, f"configuration reloaded by {by}: {_summary(candidate.plan)}")
         log.info("The configuration was reloaded.", by=by, result=_summary(candidate.plan))
@@ -93,6 +99,7 @@ class Reloader:
 
     def _refused(self, by: str, dry_run: bool, problems: list[str], error: str = "") -> dict[str, Any]:
         if not dry_run:
+            self.failures += 1
             self.error = "; ".join([*problems, error] if error else problems)
             self._journal.record(None, "reload", None, f"configuration not reloaded ({by}): {self.error}")
             log.error("The configuration was not reloaded; everything stays as it was.", by=by, error=self.error)

@@ -5,6 +5,7 @@
 | `/healthz`     | 200 `ok`; 503 with the reason while the daemon is not well, or stopping       |
 | `/status`      | the status document                                                           |
 | `/status/NAME` | the entry of one instance                                                     |
+| `/metrics`     | the same in numbers, for Prometheus                                           |
 
 GET and HEAD, nothing else. Whoever can open the address may read all of it, so it tells no secret. A web page that a
 browser on this machine shows must not be able to read it: no CORS header is ever sent, and a request whose Host is not
@@ -44,7 +45,8 @@ LOCAL_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost")
 class Endpoint:
     """The listening endpoint.
 
-    `document` returns the status document, `health` whether the daemon is well and a sentence that says why not.
+    `document` returns the status document, `health` whether the daemon is well and a sentence that says why not,
+    `metrics` what Prometheus reads and its content type, for an Accept header.
     """
 
     def __init__(
@@ -52,8 +54,10 @@ class Endpoint:
         listen: Listen,
         document: Callable[[], dict[str, Any]],
         health: Callable[[], tuple[bool, str]],
+        metrics: Callable[[str], tuple[bytes, str]],
     ) -> None:
         self._listen = listen
+        self._metrics_for = metrics
         self._document = document
         self._health = health
         self._runner = web.AppRunner(
@@ -147,6 +151,7 @@ class Endpoint:
         application.router.add_get("/healthz", self._healthz)
         application.router.add_get("/status", self._status)
         application.router.add_get("/status/{name}", self._status_of_one)
+        application.router.add_get("/metrics", self._metrics)
         return application
 
     @web.middleware
@@ -180,6 +185,10 @@ class Endpoint:
         name = request.match_info["name"]
         found = [entry for entry in self._document()["instances"] if entry["name"] == name]
         return _json(found[0]) if found else _problem(404, f"no instance '{name}'")
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        body, content_type = self._metrics_for(request.headers.get(hdrs.ACCEPT, ""))
+        return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
 
 
 class _TooMany(asyncio.Protocol):

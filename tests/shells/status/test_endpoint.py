@@ -19,7 +19,7 @@ DOCUMENT = {"version": "1", "instances": [{"name": "alice", "state": "ready"}, {
 
 @asynccontextmanager
 async def _serving(health=lambda: (True, ""), listen=TcpListen("127.0.0.1", 0)):  # noqa: B008  (frozen)
-    endpoint = Endpoint(listen, lambda: DOCUMENT, health)
+    endpoint = Endpoint(listen, lambda: DOCUMENT, health, lambda _: (b"x 1\n", "text/plain"))
     try:
         yield await endpoint.start()
     finally:
@@ -55,6 +55,13 @@ async def test_status_and_one_instance():
         assert json.loads(body) == DOCUMENT
         assert json.loads((await _get(address, "/status/alice"))[2]) == DOCUMENT["instances"][0]
         assert json.loads((await _get(address, "/status/a@b.c"))[2]) == DOCUMENT["instances"][1]
+
+
+async def test_metrics():
+    """/metrics is what the daemon has for Prometheus, as it is."""
+    async with _serving() as address:
+        status, headers, body = await _get(address, "/metrics")
+        assert (status, headers["content-type"], body) == (200, "text/plain", b"x 1\n")
 
 
 async def test_health():
@@ -177,7 +184,9 @@ async def test_unix_socket():
 async def test_port_in_use_is_an_error():
     """An address that somebody else has is reported, not shared."""
     with socket.create_server(("127.0.0.1", 0)) as other:
-        endpoint = Endpoint(TcpListen("127.0.0.1", other.getsockname()[1]), lambda: DOCUMENT, lambda: (True, ""))
+        endpoint = Endpoint(
+            TcpListen("127.0.0.1", other.getsockname()[1]), lambda: DOCUMENT, lambda: (True, ""), lambda _: (b"", "")
+        )
         with pytest.raises(OSError, match="in use"):
             await endpoint.start()
         await endpoint.close()
