@@ -32,6 +32,7 @@ def _parser(default_socket: str) -> argparse.ArgumentParser:
         _add_reload,
         _add_reexec,
         _add_check,
+        _add_doctor,
         _add_streams,
         _add_url,
         _add_passwd,
@@ -96,6 +97,12 @@ def _add_check(commands: _Commands) -> None:
     parser.add_argument("path", nargs="?", metavar="PATH")
 
 
+def _add_doctor(commands: _Commands) -> None:
+    parser = commands.add("doctor", _doctor, "look for what usually goes wrong, and say how to mend it")
+    parser.add_argument("--config", metavar="PATH")
+    parser.add_argument("--json", action="store_true", help="the findings as JSON")
+
+
 def _add_streams(commands: _Commands) -> None:
     logs = commands.add("logs", _logs, "show the log of an instance")
     logs.add_argument("name", metavar="NAME")
@@ -155,6 +162,14 @@ def _check(options: argparse.Namespace) -> int:
     from jlabd.ctl.requests import check
 
     return check(options.path)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from jlabd.control.wire import DEFAULT_SOCKET
+    from jlabd.ctl.requests import doctor
+
+    words = (*(("--config", options.config) if options.config else ()), *(("--json",) if options.json else ()))
+    return doctor(options.socket if options.socket != DEFAULT_SOCKET else None, words)
 
 
 def _logs(options: argparse.Namespace) -> int:

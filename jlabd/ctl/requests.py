@@ -1,4 +1,4 @@
-"""`jlabctl signal`, `reload`, `url` and `passwd`; and `check`, which does not ask the daemon."""
+"""`jlabctl signal`, `reload`, `url` and `passwd`; and `check` and `doctor`, which are other programs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REEXEC_S = 60.0
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
 
@@ -163,7 +163,15 @@ def _hash(password: str) -> str:
 
 def check(path: str | None) -> int:
     """Become `jlabd --check`."""
+    return _become("jlabd.main", "--check", *(("--config", path) if path else ()))
+
+
+def doctor(socket: str | None, words: Sequence[str]) -> int:
+    """Become the doctor, with the options in `words`; `socket` if one was asked for."""
+    return _become("jlabd.doctor", *words, *(("--socket", socket) if socket else ()))
+
+
+def _become(module: str, *words: str) -> int:
     # -P: a folder `jlabd` that lies where the user happens to be is not our program.
-    program = [sys.executable, "-P", "-m", "jlabd.main", "--check"]
     sys.stdout.flush()
-    os.execv(sys.executable, [*program, "--config", path] if path else program)  # noqa: S606  (no shell is wanted)
+    os.execv(sys.executable, [sys.executable, "-P", "-m", module, *words])  # noqa: S606  (no shell is wanted)

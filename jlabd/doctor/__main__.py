@@ -1,0 +1,59 @@
+"""The entry point: `jlabctl doctor` becomes this program."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from jlabd.doctor import configuration, nginx
+from jlabd.doctor.findings import Finding, Grade
+
+_SIGNS = {Grade.GOOD: "ok", Grade.ADVICE: "advice", Grade.UNKNOWN: "?", Grade.WRONG: "WRONG"}
+
+
+def main() -> int:
+    """Examine the machine and print what was found; returns 1 if something is wrong, else 0."""
+    options = _options()
+    findings = list(examine(Path(options.config), options.socket))
+    print(json.dumps([asdict(finding) for finding in findings], indent=2) if options.json else report(findings))
+    return int(any(finding.grade is Grade.WRONG for finding in findings))
+
+
+def examine(path: Path, socket: str) -> Iterator[Finding]:
+    """Look at everything, as far as the configuration lets us know where it is."""
+    loaded, findings = configuration.read(path)
+    yield from findings
+    own = loaded.configuration.daemon.control_socket if loaded is not None else ""
+    yield from configuration.about_daemon(socket or own)
+    if loaded is not None:
+        yield from nginx.examine(loaded.configuration.nginx)
+
+
+def report(findings: list[Finding]) -> str:
+    """Return the findings for people: a line for each, and the fix below."""
+    lines = []
+    for finding in findings:
+        lines.append(f"{_SIGNS[finding.grade]:>6}  {finding.subject}: {finding.sentence}")
+        if finding.fix:
+            lines.append(f"{'':>6}  → {finding.fix}")
+    bad = sum(finding.grade is Grade.WRONG for finding in findings)
+    lines.append(f"{bad} of {len(findings)} are wrong." if bad else "Nothing is wrong.")
+    return "\n".join(lines)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="jlabctl doctor", description="Look for what usually goes wrong.")
+    parser.add_argument("--config", metavar="PATH", default="/etc/jlabd.toml", help="default: %(default)s")
+    parser.add_argument(
+        "--socket", metavar="PATH", default="", help="control socket; default: as the configuration says"
+    )
+    parser.add_argument("--json", action="store_true", help="the findings as JSON")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""Looks whether the configuration is in order and the daemon runs with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from jlabd.config.problems import ConfigError
+from jlabd.config.read import Loaded, load
+from jlabd.control.client import UnreachableError, request
+from jlabd.control.wire import loads
+from jlabd.doctor.findings import Finding, advice, good, wrong
+
+SUBJECT = "configuration"
+DAEMON = "daemon"
+
+
+def read(path: Path) -> tuple[Loaded | None, list[Finding]]:
+    """Return the configuration at `path`, None if it cannot be used, and what is wrong with it."""
+    try:
+        loaded = load(path)
+    except ConfigError as error:
+        return None, [
+            wrong(SUBJECT, str(problem), "correct it; `jlabctl check` looks again") for problem in error.problems
+        ]
+    findings = [
+        wrong(SUBJECT, str(problem), "correct it; the file is left out until then") for problem in loaded.problems
+    ]
+    count = len(loaded.configuration.instances)
+    return loaded, findings or [good(SUBJECT, f"{path} is in order, with {count} instance{'s' if count != 1 else ''}")]
+
+
+def about_daemon(socket: str) -> Iterator[Finding]:
+    """Ask the daemon how it stands."""
+    try:
+        document = loads(request(socket, "GET", "/status").read())
+    except UnreachableError as error:
+        yield wrong(DAEMON, str(error), "systemctl enable --now jlabd, or look into `journalctl -u jlabd`")
+        return
+    yield good(DAEMON, f"version {document['version']} runs with pid {document['pid']}")
+    if document["config"]["error"]:
+        yield wrong(DAEMON, f"still uses an older configuration: {document['config']['error']}", "jlabctl reload")
+    if not document["nginx"]["ok"]:
+        yield wrong(
+            DAEMON, f"could not bring nginx into line: {document['nginx']['error']}", "see what it says of nginx"
+        )
+    for entry in document["instances"]:
+        if entry["state"] in {"failed", "backoff", "unhealthy"}:
+            yield advice(
+                DAEMON, f"{entry['name']} is {entry['state']}: {entry['reason']}", f"jlabctl logs {entry['name']}"
+            )
