@@ -172,6 +172,11 @@ def doctor(socket: str | None, words: Sequence[str]) -> int:
 
 
 def _become(module: str, *words: str) -> int:
-    # -P: a folder `jlabd` that lies where the user happens to be is not our program.
+    """Go on as another program of ours, in a fresh interpreter that is told where this package is."""
+    folder = __file__.removesuffix("/jlabd/ctl/requests.py")
+    run = f"run_module({module!r}, run_name='__main__', alter_sys=True)"
+    program = f"import sys; sys.path.insert(0, {folder!r}); from runpy import run_module; {run}"
+    # Not to be misled by a folder `jlabd` that lies where the user happens to be.
+    flag = "-I" if sys.flags.isolated else "-P"
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-P", "-m", module, *words])  # noqa: S606  (no shell is wanted)
+    os.execv(sys.executable, [sys.executable, flag, "-c", program, *words])  # noqa: S606  (no shell is wanted)
