@@ -1,68 +1,55 @@
-"""Who answers on an instance's socket while nothing of the instance runs: the daemon, with the reason.
+"""Who answers on an instance's socket while its server does not: the daemon, with the reason.
 
-The listening socket is shared with the lab, before and after: it is neither closed, nor shut down, nor made blocking
-here. Requests that nobody has accepted when a stand-in stops wait in the backlog for the lab.
+Requests that nobody has accepted when a stand-in stops wait in the backlog for the server; those that were accepted and
+held are passed on to it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
-import signal
 import socket
-import struct
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http import HTTPStatus
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
 
-import structlog
-
-from jlabd.front.listeners import is_listening
-from jlabd.front.page import BadRequestError, Standing, answer, parse, refusal
+from jlabd.front import answers, visit
+from jlabd.front.door import Door
+from jlabd.front.passing import pass_on, swallow
+from jlabd.front.request import Request, for_one_answer
+from jlabd.front.standing import Standing
+from jlabd.front.visit import Turn
 
 __all__ = ["StandIns", "Standing"]
 
-log = structlog.get_logger()
-
 REQUEST_TIMEOUT_S = 10.0
-"""For a whole request and its answer; a client that is slower is cut off."""
+"""For the head of a request, and again for its answer; a client that is slower is cut off."""
 
 CONNECTIONS_EACH = 64
-"""Connections of one instance that are answered at the same time; more of them wait in the backlog."""
+"""Connections of one instance that are answered or held at the same time; more of them wait in the backlog."""
 
 CONNECTIONS_ALL = 512
 """The same for all instances: the daemon needs its descriptors for other things."""
 
-_ACCEPTED_AT_ONCE = 16
-_LARGEST_HEAD = 64 * 1024
-_CHUNK = 64 * 1024
-_CROWDED_PAUSE_S = 0.1
-_SHORT_PAUSE_S = 1.0
-_ACCEPT_S = 0.1
-"""For accepting what is there, which takes microseconds."""
-_NO_LINGER = struct.pack("ii", 0, 0)
-_SHORT_OF = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+HELD_ALL = 384
+"""With so many connections no more are held, so that who comes to an instance at rest still gets an answer."""
+
+PASSED_ON_ALL = 1024
+"""Connections of all instances that are passed on at the same time; each takes two descriptors."""
 
 Describe = Callable[[], Standing]
+Visited = Callable[[], None]
 
 
-class _InterruptedAcceptError(OSError):
-    """Accepting would have held up the daemon."""
+@dataclass(slots=True)
+class _Crowd:
+    """The connections of all instances."""
 
-
-@contextmanager
-def _interruption(after_s: float) -> Iterator[None]:
-    """Raise _InterruptedAcceptError in a system call that takes longer. For the main thread, as all of the daemon."""
-    signal.signal(signal.SIGALRM, _interrupt)
-    signal.setitimer(signal.ITIMER_REAL, after_s)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-
-
-def _interrupt(_number: int, _frame: object) -> None:
-    raise _InterruptedAcceptError(errno.EINTR, "the socket blocks")
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    lasting: set[asyncio.Task[None]] = field(default_factory=set)
+    """Those that are used for something else than HTTP by now: they may last for days."""
+    received: int = 0
+    """How many are answered or held."""
+    passed_on: int = 0
 
 
 class StandIns:
@@ -70,149 +57,169 @@ class StandIns:
 
     def __init__(self) -> None:
         self._serving: dict[str, _StandIn] = {}
-        self._answers: set[asyncio.Task[None]] = set()
+        self._crowd = _Crowd()
 
-    def start(self, name: str, sock: socket.socket, describe: Describe) -> None:
-        """Answer on `sock` for the instance `name`; instead of what was answered for it before.
+    def start(
+        self,
+        name: str,
+        sock: socket.socket,
+        describe: Describe,
+        *,
+        hold: bool = False,
+        visited: Visited | None = None,
+    ) -> None:
+        """Answer on `sock` for the instance `name`, in this way from now on, whatever was begun for it before.
 
-        `sock` is a listening socket that stays open until `stop`. `describe` is called for each request.
+        `sock` is a listening socket that stays open until `stop`. `describe` is called for each request, and `visited`
+        when somebody opens a page of the instance, before the answer is made.
+
+        Without `hold` everybody is answered, those too who were held until now. With `hold` the server is on its way
+        and may accept on `sock` as well: people get the page, and every other request is held until `stop`.
         """
-        self.stop(name)
-        self._serving[name] = _StandIn(name, sock, describe, self._answers)
+        stand_in = self._serving.get(name)
+        if stand_in is None:
+            stand_in = self._serving[name] = _StandIn(name, self._crowd)
+        stand_in.begin(sock, describe, hold=hold, visited=visited)
 
     def stop(self, name: str) -> None:
-        """Accept nothing more for `name`; connections that were accepted are still answered."""
+        """Accept nothing more for `name`: the server does. Who is held is passed on to it, the others are answered."""
         stand_in = self._serving.pop(name, None)
         if stand_in is not None:
-            stand_in.stop()
+            stand_in.end(Turn.READY if stand_in.hold else Turn.REST)
 
     async def drain(self, timeout_s: float) -> None:
-        """Accept nothing more for anybody, and give the answers that are under way so much time to get out."""
-        for name in tuple(self._serving):
-            self.stop(name)
-        if self._answers:
-            await asyncio.wait(tuple(self._answers), timeout=timeout_s)
+        """Accept nothing more for anybody, and give the answers that are under way so much time to get out.
+
+        Who is held is told to come again at once.
+        """
+        self._end_all()
+        if under_way := self._crowd.tasks - self._crowd.lasting:
+            await asyncio.wait(under_way, timeout=timeout_s)
 
     async def close(self) -> None:
-        """Stop all, and cut off the connections that are still being answered."""
-        for name in tuple(self._serving):
-            self.stop(name)
-        answers = tuple(self._answers)
-        for task in answers:
+        """Stop all, and cut off the connections that are left."""
+        self._end_all()
+        tasks = tuple(self._crowd.tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*answers, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _end_all(self) -> None:
+        while self._serving:
+            self._serving.popitem()[1].end(Turn.CLOSING)
 
 
 class _StandIn:
-    """Accepts on one socket."""
+    """Receives the visitors of one instance."""
 
-    def __init__(self, name: str, sock: socket.socket, describe: Describe, everybody: set[asyncio.Task[None]]) -> None:
-        self._name = name
-        self._socket = sock
-        self._fileno = sock.fileno()
-        self._describe = describe
-        self._everybody = everybody
-        self._mine = 0
+    def __init__(self, name: str, crowd: _Crowd) -> None:
+        self.name = name
+        self.hold = False
         self._loop = asyncio.get_running_loop()
-        self._pause: asyncio.TimerHandle | None = None
-        self._listen()
+        self.turn: asyncio.Future[Turn] = self._loop.create_future()
+        self._crowd = crowd
+        self._received = 0
+        self._door = Door(name, self._receive, self._is_full)
+        self._socket: socket.socket
+        self._describe: Describe
+        self._visited: Visited | None = None
 
-    def stop(self) -> None:
-        """Leave the socket alone."""
-        self._loop.remove_reader(self._fileno)
-        if self._pause is not None:
-            self._pause.cancel()
+    def begin(self, sock: socket.socket, describe: Describe, *, hold: bool, visited: Visited | None) -> None:
+        """Answer on `sock` from now on (see StandIns.start)."""
+        self._socket, self._describe, self._visited, self.hold = sock, describe, visited, hold
+        standing = self.standing()
+        if not hold:
+            self._decide(Turn.REST)
+            self.turn = self._loop.create_future()
+        self._door.open(sock, shared=hold, after_s=visit.patience(standing) if hold else 0)
 
-    def _listen(self) -> None:
-        self._pause = None
-        self._loop.add_reader(self._fileno, self._accept_some)
+    def end(self, turn: Turn) -> None:
+        """Leave the socket alone, and tell those who are held. Who is still to be answered gets the last standing."""
+        last = self._last
+        self._door.close()
+        self._describe, self._visited = lambda: last, None
+        self._decide(turn)
 
-    def _rest(self, pause_s: float) -> None:
-        """Let the clients wait in the backlog for a while."""
-        self.stop()
-        self._pause = self._loop.call_later(pause_s, self._listen)
+    # visit.Host
 
-    def _accept_some(self) -> None:
-        for _ in range(_ACCEPTED_AT_ONCE):
-            if self._mine >= CONNECTIONS_EACH or len(self._everybody) >= CONNECTIONS_ALL:
-                return self._rest(_CROWDED_PAUSE_S)
-            try:
-                connection = self._accept()
-            except OSError as error:
-                return self._cannot_accept(error)
-            self._begin(connection)
-        return None
+    def standing(self) -> Standing:
+        """Return how the instance stands."""
+        self._last = self._describe()
+        return self._last
 
-    def _accept(self) -> socket.socket:
-        """Accept one connection. Raises OSError."""
-        self._socket.setblocking(False)  # a lab that shared the socket may have made it blocking since
-        with _interruption(_ACCEPT_S):  # and who still shares it may do so at this very moment
-            connection, _ = self._socket.accept()
-        connection.setblocking(False)
-        if connection.family != socket.AF_UNIX:  # inherited from the shared socket: closing would wait for the client
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-        return connection
+    def visited(self) -> None:
+        """Tell who wants to know that somebody opened a page."""
+        if self._visited is not None:
+            self._visited()
 
-    def _cannot_accept(self, error: OSError) -> None:
-        """Wait for the next client; unless there is a lack, which passes, or the socket is broken, which does not.
+    # The connections
 
-        Other errors are the matter of the one connection that could not be accepted (accept(2), "Error handling").
-        """
-        if isinstance(error, _InterruptedAcceptError):
-            self._socket.shutdown(socket.SHUT_RDWR)  # nobody is to use it any more
-        if error.errno in _SHORT_OF:
-            log.warning("Visitors of a lab that is down have to wait.", instance=self._name, error=error.strerror)
-            self._rest(_SHORT_PAUSE_S)
-        elif not is_listening(self._socket):
-            log.error(
-                "The socket of a lab that is down is broken; its next start makes a new one.", instance=self._name
-            )
-            self.stop()
+    def _decide(self, turn: Turn) -> None:
+        if not self.turn.done():
+            self.turn.set_result(turn)
 
-    def _begin(self, connection: socket.socket) -> None:
-        task = self._loop.create_task(self._serve(connection), name=f"{self._name} stand-in")
-        self._mine += 1
-        self._everybody.add(task)
-        task.add_done_callback(self._ended)
+    def _is_full(self) -> bool:
+        everywhere = HELD_ALL if self.hold else CONNECTIONS_ALL
+        return self._received >= CONNECTIONS_EACH or self._crowd.received >= everywhere
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._mine -= 1
-        self._everybody.discard(task)
+    def _receive(self, connection: socket.socket) -> None:
+        task = self._loop.create_task(self._serve(connection), name=f"{self.name} stand-in")
+        self._received += 1
+        self._crowd.received += 1
+        self._crowd.tasks.add(task)
+        task.add_done_callback(self._crowd.tasks.discard)
 
     async def _serve(self, connection: socket.socket) -> None:
-        """Answer one request and close the connection."""
-        with connection:
+        """Have one request answered, by us or by the server, and close the connection."""
+        with connection, suppress(OSError):  # the client went away, or is too slow to be served
             try:
-                async with asyncio.timeout(REQUEST_TIMEOUT_S):
-                    if head := await self._head(connection):
-                        await self._loop.sock_sendall(connection, self._answer(head))
-                        await self._linger(connection)
-            except (OSError, TimeoutError):
-                pass  # the client went away, or is too slow to be served
+                waiting = await self._answer(connection)
+            finally:
+                self._received -= 1
+                self._crowd.received -= 1
+            if waiting is not None:
+                await self._pass_on(connection, *waiting)
 
-    async def _head(self, connection: socket.socket) -> bytes:
-        """Read the head of the request; empty when the client only looked in. Too long a head comes back cut."""
-        data = bytearray()
-        while b"\r\n\r\n" not in data and len(data) < _LARGEST_HEAD:
-            chunk = await self._loop.sock_recv(connection, _CHUNK)
-            if not chunk:
-                break
-            data += chunk
-        return bytes(data)
+    async def _answer(self, connection: socket.socket) -> tuple[Request, bytes] | None:
+        """Answer one request. Returns it, and what was received, if the server is to answer it. Raises OSError."""
+        async with asyncio.timeout(REQUEST_TIMEOUT_S):
+            received = await visit.read_head(connection)
+        if not received:
+            return None
+        request = visit.understand(received)
+        answer = request if isinstance(request, bytes) else await visit.receive(self, connection, request)
+        if isinstance(request, Request) and answer is None:
+            return request, received
+        if answer:
+            await _send(connection, answer)
+        return None
 
-    def _answer(self, received: bytes) -> bytes:
-        head, end, _ = received.partition(b"\r\n\r\n")
-        if not end and len(received) >= _LARGEST_HEAD:
-            return refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+    async def _pass_on(self, connection: socket.socket, request: Request, received: bytes) -> None:
+        """Let the server answer. Raises OSError."""
+        if self._crowd.passed_on >= PASSED_ON_ALL:
+            return await _send(connection, answers.problem(self.name, self.standing(), retry_s=1))
+        if request.upgrades:
+            self._mark_as_lasting()
+        else:
+            received = for_one_answer(received)
+        self._crowd.passed_on += 1
         try:
-            return answer(self._name, self._describe(), parse(head))
-        except BadRequestError:
-            return refusal(HTTPStatus.BAD_REQUEST)
+            await pass_on(connection, received, self._socket)
+        except OSError:
+            await _send(connection, answers.at_rest(self.name, self.standing(), request))
+        finally:
+            self._crowd.passed_on -= 1
 
-    async def _linger(self, connection: socket.socket) -> None:
-        """Take in what the client still sends: closing on unread data would make it lose the answer (RFC 9112, 9.6)."""
+    def _mark_as_lasting(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._crowd.lasting.add(task)
+        task.add_done_callback(self._crowd.lasting.discard)
+
+
+async def _send(connection: socket.socket, answer: bytes) -> None:
+    """Send an answer and see it off. Raises OSError."""
+    async with asyncio.timeout(REQUEST_TIMEOUT_S):
+        await asyncio.get_running_loop().sock_sendall(connection, answer)
         connection.shutdown(socket.SHUT_WR)
-        chunk = b"?"
-        while chunk:
-            chunk = await self._loop.sock_recv(connection, _CHUNK)
-            await asyncio.sleep(0)  # what is there already comes without waiting: let the others run
+        await swallow(connection)

@@ -5,10 +5,12 @@ The daemon holds the listening socket, so that connecting always succeeds: only 
 
 from __future__ import annotations
 
+from jlabd.core.between_us import NOT_ACCEPTING, PROBE_AGENT
 from jlabd.jupyter.http import NoAnswerError, get, json_object
 from jlabd.spec import Listen
 
 OK = 200
+UNAVAILABLE = 503
 SERVER_ERRORS = 500
 
 
@@ -26,9 +28,11 @@ class Prober:
         """
         path = f"{base_url}api" if is_lab else base_url
         try:
-            status, body = await get(listen, path, timeout_s, {"User-Agent": "jlabd probe"})
+            status, body = await get(listen, path, timeout_s, {"User-Agent": PROBE_AGENT})
         except NoAnswerError as error:
             raise ProbeError(str(error)) from error
+        if status == UNAVAILABLE and body == NOT_ACCEPTING.encode():
+            raise ProbeError(NOT_ACCEPTING)
         if is_lab:
             _check_lab(path, status, body)
         elif status >= SERVER_ERRORS:
