@@ -13,13 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rig.waiting import eventually
 
 from jlabd.front import standin
 from jlabd.front.standin import Standing, StandIns
 from jlabd.spec import TcpListen, UnixListen
+from tests.shells.front.visitors import NAVIGATION, exchange, parsed, request
 
 CHILD = Path(__file__).with_name("standin_child.py")
-NAVIGATION = {"Sec-Fetch-Mode": "navigate", "Accept": "text/html,*/*;q=0.8"}
 
 
 @pytest.fixture
@@ -40,38 +41,6 @@ def sock(listeners, spec):
 def failed():
     """Say how an instance stands that gave up."""
     return Standing("failed", "no program <b>/opt/x</b>")
-
-
-def request(method="GET", path="/alice/lab?token=secret", body=b"", **headers):
-    """Return the bytes of a request."""
-    fields = "".join(f"{key.replace('_', '-')}: {value}\r\n" for key, value in headers.items())
-    length = f"Content-Length: {len(body)}\r\n" if body else ""
-    return f"{method} {path} HTTP/1.1\r\nHost: x\r\n{length}{fields}\r\n".encode() + body
-
-
-async def exchange(sock, data=None):
-    """Send `data` and return everything that comes back until the other side closes."""
-    reader, writer = await asyncio.open_unix_connection(sock.getsockname())
-    writer.write(request() if data is None else data)
-    try:
-        return await asyncio.wait_for(reader.read(), 20)
-    finally:
-        writer.close()
-
-
-def parsed(response):
-    """Split a response into status, headers in lower case, and body."""
-    head, _, body = response.partition(b"\r\n\r\n")
-    first, *lines = head.decode().split("\r\n")
-    headers = dict(line.split(": ", 1) for line in lines)
-    return int(first.split()[1]), {key.lower(): value for key, value in headers.items()}, body
-
-
-async def eventually(true, timeout_s=10):
-    """Wait until `true()`."""
-    async with asyncio.timeout(timeout_s):
-        while not true():  # noqa: ASYNC110  (counts of another party, which has no event to wait for)
-            await asyncio.sleep(0.01)
 
 
 async def test_a_person_gets_a_page_that_says_why(stand_ins, sock):
