@@ -86,8 +86,13 @@ def parse(head: bytes) -> Request:
 
 
 def for_one_answer(received: bytes) -> bytes:
-    """Return what was received of a request, with a head that asks the server to close the connection afterwards."""
+    """Return what was received of a request, with a head that asks the server to close the connection afterwards.
+
+    A GET that is followed by something is left as it is: more requests wait for their answers there.
+    """
     head, end, rest = received.partition(b"\r\n\r\n")
+    if rest and head.startswith((b"GET ", b"HEAD ")):
+        return received
     lines = head.split(b"\r\n")
     kept = [line for line in lines if line.partition(b":")[0].strip().lower() not in _CONNECTION_FIELDS]
     return b"\r\n".join([*kept, b"Connection: close"]) + end + rest
