@@ -1,5 +1,5 @@
 # `make demo` and `make test` set themselves up; everything they make lies in this folder (and, for the tests that switch
-# users or boot a system, in two folders below /var/tmp).
+# users or boot a system, in folders below /var/tmp).
 PYTHON ?= python3
 LOCK := packaging/lock
 VENV := $(PYTHON) packaging/venv.py
@@ -48,7 +48,8 @@ rpm: python
 clean:
 	rm -rf .venv .venv-lab3 .cache .demo build dist *.egg-info .coverage .*_cache .hypothesis
 	rm -rf "$$(dirname "$$(tests/setup/uservenv.sh --path)")"
-	rm -rf --one-file-system "$$(dirname "$$(tests/setup/bootroot.sh --path)")"
+	for suite in bookworm trixie; do \
+	    rm -rf --one-file-system "$$(dirname "$$(tests/setup/bootroot.sh --path $$suite)")"; done
 
 python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

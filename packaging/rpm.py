@@ -63,45 +63,50 @@ def main() -> int:
     return 0
 
 
-def build(source: Path, output: Path, dists: Sequence[str], *, quick: bool = False) -> list[Path]:
+def build(
+    source: Path, output: Path, dists: Sequence[str], *, epoch: int | None = None, quick: bool = False
+) -> list[Path]:
     """Build the source package and one package for each dist tag into `output`; return where they are.
 
+    `epoch` is the time, in seconds since 1970, that everything in them gets; if not told: see `source_date`.
     Raises BuildFailedError, OSError.
     """
     if shutil.which("rpmbuild") is None:
         raise BuildFailedError("there is no rpmbuild: dnf install rpm-build, or apt install rpm")
-    python, epoch = find_python(), source_date(source)
+    python = find_python()
+    epoch = source_date(source) if epoch is None else epoch
     wheels = fetch_wheels(python, source / LOCK)
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="jlabd-rpm-") as folder:
         place = Path(folder)
         prepare(source, wheels, place, epoch)
-        options = [*macros(place), "--define", f"build_python {python}"]
-        options += ["--define", "_binary_payload w1.zstdio"] if quick else []
-        rpmbuild(["-bs", "--define", "dist %{nil}", *options], place, epoch)
+        # A source package keeps the spec with all macros expanded: no path may be in them.
+        rpmbuild(["-bs", *macros(Path(), {"dist": "%{nil}"})], place, epoch)
         for dist in dists:
-            rpmbuild(["-bb", "--define", f"dist .{dist}", *options], place, epoch)
+            more = {"dist": f".{dist}", "build_python": python, **({"_binary_payload": "w1.zstdio"} if quick else {})}
+            rpmbuild(["-bb", *macros(place, more)], place, epoch)
         return [Path(shutil.copy(made, output)) for made in sorted(place.glob("*RPMS/**/*.rpm"))]
 
 
 def rpmbuild(arguments: Sequence[str], place: Path, epoch: int) -> None:
-    """Run rpmbuild for the spec in `place`. Raises BuildFailedError with the end of what it said."""
-    command = ["rpmbuild", *arguments, str(place / SPEC.name)]
-    run(command, {"SOURCE_DATE_EPOCH": str(epoch), "LC_ALL": "C.UTF-8", "TZ": "UTC"})
+    """Run rpmbuild in `place`, for the spec that is there. Raises BuildFailedError with the end of what it said."""
+    command = ["rpmbuild", *arguments, SPEC.name]
+    run(command, {"SOURCE_DATE_EPOCH": str(epoch), "LC_ALL": "C.UTF-8", "TZ": "UTC"}, place)
 
 
-def macros(place: Path) -> list[str]:
-    """Return the options that make rpmbuild write below `place`, and the same bytes everywhere."""
+def macros(place: Path, more: dict[str, str]) -> list[str]:
+    """Return the options that make rpmbuild work below `place`, and write the same bytes everywhere."""
     elsewhere = not output_of(["rpm", "--eval", "%{?_unitdir}"]).strip()
     options = ["--load", str(TOP / "packaging/rpm/el.macros"), "--nodeps"] if elsewhere else []
     settings = {
         "_topdir": place,
         "_sourcedir": place,
-        "use_source_date_epoch_as_buildtime": 1,
-        "clamp_mtime_to_source_date_epoch": 1,
-        "_buildhost": "localhost",
         "_builddir": place / "build",
         "_buildrootdir": place / "root",
+        "_buildhost": "localhost",
+        "use_source_date_epoch_as_buildtime": 1,
+        "clamp_mtime_to_source_date_epoch": 1,
+        **more,
     }
     for name, value in settings.items():
         options += ["--define", f"{name} {value}"]
@@ -127,6 +132,9 @@ def prepare(source: Path, wheels: Path, place: Path, epoch: int) -> None:
         if found != 1:
             raise BuildFailedError(f"{SPEC} has no line '%global {name}'")
     (place / SPEC.name).write_text(spec, encoding="utf-8")
+    for path in place.iterdir():  # the source package keeps modes and times
+        path.chmod(0o644)
+        os.utime(path, (epoch, epoch))
 
 
 def version_of(source: Path) -> str:
@@ -223,10 +231,11 @@ def output_of(command: Sequence[str]) -> str:
     return done.stdout
 
 
-def run(command: Sequence[str], more: dict[str, str]) -> None:
-    """Run a command to its end. Raises BuildFailedError with the end of what it said."""
+def run(command: Sequence[str], more: dict[str, str], folder: Path = TOP) -> None:
+    """Run a command in `folder` to its end, `more` in its environment. Raises BuildFailedError with what it said last."""
     done = subprocess.run(
         command,
+        cwd=folder,
         check=False,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -1,4 +1,4 @@
-"""A Debian 12 that is booted for one test, with jlabd as its service, and taken down without a trace.
+"""A system that is booted for one test, with this checkout as its service, and taken down without a trace.
 
 systemd-nspawn boots it on a throw-away overlay, in namespaces that end with the test's process, however that ends. Only
 empty cgroups and a folder need somebody who removes them (`sweep`).
@@ -79,6 +79,7 @@ class Machine:
     def __init__(self, root, venv):
         self.root = root
         self.venv = venv
+        self.binds = {str(venv): str(venv), f"{TOP}/tests": f"{INSIDE}/tests"}
         self.name = f"{PREFIX}{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self.folder = PLACE / self.name
         (self.folder / "disk").mkdir(parents=True, mode=0o700)
@@ -90,6 +91,7 @@ class Machine:
     # What is inside
 
     def _furnish(self):
+        self.binds[f"{TOP}/jlabd"] = f"{INSIDE}/jlabd"
         for program, module in {"jlabd": "jlabd.main", "jlabctl": "jlabd.ctl.main"}.items():
             text = PROGRAM.format(python=f"{self.venv}/bin/python", inside=INSIDE, module=module)
             self.put(f"/usr/bin/{program}", text, 0o755)
@@ -122,7 +124,7 @@ class Machine:
         """Boot, and return when the system is up."""
         for cgroup in self.cgroups:
             cgroup.mkdir()
-        binds = [f"--bind-ro={self.venv}"] + [f"--bind-ro={TOP}/{name}:{INSIDE}/{name}" for name in ("jlabd", "tests")]
+        binds = [f"--bind-ro={outside}:{inside}" for outside, inside in self.binds.items()]
         nspawn = ["systemd-nspawn", "--quiet", f"--directory={self.folder}/disk/root", "--boot", "--register=no"]
         nspawn += ["--keep-unit", "--console=pipe", "--private-network", "--link-journal=no", f"--machine={self.name}"]
         start = [*PRIVATELY, "sh", "-c", START, "sh", self.folder, self.root, *self.cgroups, "--"]
