@@ -116,7 +116,7 @@ def _failed(name: str, standing: Standing) -> Story:
     if standing.owner_hint:
         hints.insert(0, Hint(standing.owner_hint))
     hints.append(Hint("Or ask the administrator of this machine."))
-    detail = "It is not tried again by itself until the cause is removed."
+    detail = "It is not tried again by itself: the cause has to be removed first."
     return Story(Mood.FAULT, f"{name} could not be started", detail, "Look again", tuple(hints))
 
 

@@ -25,7 +25,7 @@
 
   const clock = (now) => {
     const passed = (now - began) / 1000;
-    if (facts.mood !== "wait") return passed < 1 ? "" : `For ${duration(passed)}.`;
+    if (facts.mood !== "wait") return passed < 1 ? "" : `In this state for ${duration(passed)}.`;
     if (facts.next_start_s !== null) {
       const left = facts.next_start_s - (now - read) / 1000;
       return left > 0 ? `Next attempt in ${duration(left)}.` : "Next attempt now.";
@@ -70,6 +70,7 @@
     part("detail").hidden = !facts.detail;
     part("reason").parentElement.hidden = !facts.reason;
     part("action").parentElement.hidden = !facts.action;
+    part("action").classList.toggle("first", facts.will_wake);
     part("offline").hidden = true;
     if (!same) part("hints").replaceChildren(...facts.hints.map(item));
     part("hints").parentElement.hidden = !facts.hints.length;
