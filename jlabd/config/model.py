@@ -53,6 +53,10 @@ def only(default: object) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _restart(value: str) -> Restart:
+    return Restart(value)
+
+
 def _listed(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
@@ -70,7 +74,7 @@ Factor = Annotated[float, PlainValidator(quantities.factor)]
 Count = Annotated[int, PlainValidator(quantities.whole(0, 1_000_000))]
 PositiveCount = Annotated[int, PlainValidator(quantities.whole(1, 1_000_000))]
 OpenFiles = Annotated[int, PlainValidator(quantities.whole(64, 1 << 30))]
-Policy = Annotated[Restart, PlainValidator(words.choice(*Restart)), AfterValidator(Restart)]
+Policy = Annotated[Restart, PlainValidator(words.choice(*Restart)), AfterValidator(_restart)]
 LogLevel = Annotated[str, PlainValidator(words.choice("debug", "info", "warning", "error"))]
 LogFormat = Annotated[str, PlainValidator(words.choice("auto", "json"))]
 Transport = Annotated[str, PlainValidator(words.choice("ipc", "tcp"))]
