@@ -232,7 +232,7 @@ def output_of(command: Sequence[str]) -> str:
 
 
 def run(command: Sequence[str], more: dict[str, str], folder: Path = TOP) -> None:
-    """Run a command in `folder` to its end, `more` in its environment. Raises BuildFailedError with what it said last."""
+    """Run a command in `folder` to its end, `more` in its environment. Raises BuildFailedError with its last words."""
     done = subprocess.run(
         command,
         cwd=folder,

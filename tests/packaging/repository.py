@@ -185,8 +185,8 @@ class Repository:
     def _publish(self, folder, packages):
         folder.mkdir(parents=True)
         copies = [shutil.copy(path, folder) for path in packages]
-        self._gpg(
-            "rpmsign", "--define", "_gpg_name jlabd-tests", "--define", f"_gpg_path {self._keys}", "--addsign", *copies
-        )
+        macros = {"__gpg": shutil.which("gpg"), "_gpg_name": "jlabd-tests", "_gpg_path": self._keys}
+        defines = [word for name, value in macros.items() for word in ("--define", f"{name} {value}")]
+        self._gpg("rpmsign", *defines, "--addsign", *copies)
         subprocess.run(["createrepo_c", "--quiet", folder], check=True, capture_output=True)
         self._gpg("gpg", "--batch", "--armor", "--detach-sign", folder / "repodata/repomd.xml")
