@@ -113,6 +113,9 @@ class Door:
             except OSError as error:
                 return self._cannot_accept(error)
             self._receive(connection)
+        if self._shared:  # the others have waited as long
+            self.close()
+            self._pause = self._loop.call_later(0, self._accept_what_is_left)
         return None
 
     def _accept(self) -> socket.socket:

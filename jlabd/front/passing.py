@@ -19,6 +19,9 @@ CONNECT_S = 30.0
 LINGER_S = 30.0
 """For a client that stays silent although the server has ended the conversation."""
 
+STALLED_S = 900.0
+"""Who takes nothing for so long is given up, so that nobody can keep the daemon's descriptors for ever."""
+
 _FULL_PAUSE_S = 0.05
 _HERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (nothing is bound: it says where to connect instead)
 
@@ -94,7 +97,8 @@ async def _one_way(source: socket.socket, sink: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     try:
         while data := await loop.sock_recv(source, CHUNK):
-            await loop.sock_sendall(sink, data)
+            async with asyncio.timeout(STALLED_S):
+                await loop.sock_sendall(sink, data)
             await asyncio.sleep(0)  # what is there already comes without waiting: let the others run
     finally:
         with contextlib.suppress(OSError):
