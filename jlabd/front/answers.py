@@ -10,7 +10,7 @@ from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any
 
-from jlabd.core.between_us import NOT_ACCEPTING
+from jlabd.between_us import NOT_ACCEPTING
 from jlabd.core.state import Actual
 from jlabd.front.request import PROGRESS_HEADER, Request
 from jlabd.front.standing import Standing, tell

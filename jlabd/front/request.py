@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from jlabd.core.between_us import PROBE_AGENT
+from jlabd.between_us import PROBE_AGENT
 
 PROGRESS_HEADER = "X-Jlabd-Progress"
 """What the script of our page sends: `1` to be told at once how the instance stands, `wait` when that changes."""

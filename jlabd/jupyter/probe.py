@@ -5,7 +5,7 @@ The daemon holds the listening socket, so that connecting always succeeds: only 
 
 from __future__ import annotations
 
-from jlabd.core.between_us import NOT_ACCEPTING, PROBE_AGENT
+from jlabd.between_us import NOT_ACCEPTING, PROBE_AGENT
 from jlabd.jupyter.http import NoAnswerError, get, json_object
 from jlabd.spec import Listen
 

@@ -16,26 +16,11 @@ import pytest
 from rig.waiting import eventually
 
 from jlabd.front import standin
-from jlabd.front.standin import Standing, StandIns
+from jlabd.front.standin import Standing
 from jlabd.spec import TcpListen, UnixListen
 from tests.shells.front.visitors import NAVIGATION, exchange, parsed, request
 
 CHILD = Path(__file__).with_name("standin_child.py")
-
-
-@pytest.fixture
-async def stand_ins():
-    """Stand-ins that end with the test."""
-    made = StandIns()
-    yield made
-    await made.close()
-
-
-@pytest.fixture
-def sock(listeners, spec):
-    """The instance's listening socket."""
-    yield listeners.open(spec)
-    listeners.close("alice")
 
 
 def failed():

@@ -9,21 +9,11 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
-
 from jlabd.front import standin
 from jlabd.front.listeners import is_listening
-from jlabd.front.standin import Standing, StandIns
+from jlabd.front.standin import Standing
 
 UNBLOCKS = Path(__file__).parents[2] / "children/unblocks.py"
-
-
-@pytest.fixture
-async def stand_ins():
-    """Stand-ins that end with the test."""
-    made = StandIns()
-    yield made
-    await made.close()
 
 
 @contextlib.contextmanager

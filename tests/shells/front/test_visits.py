@@ -7,29 +7,13 @@ import time
 import pytest
 from rig.waiting import eventually
 
-from jlabd.front import door, visit
-from jlabd.front.standin import Standing, StandIns
+from jlabd.front import visit
+from jlabd.front.standin import Standing
 from tests.shells.front.visitors import NAVIGATION, exchange, parsed, request
 
 IDLE = Standing("idle", "not used for 2 h", base_url="/alice/", will_wake=True)
 STARTING = Standing("starting", "visited", base_url="/alice/")
 OLD_BROWSER = {"Accept": "text/html,application/xhtml+xml"}
-
-
-@pytest.fixture
-async def stand_ins(monkeypatch):
-    """Stand-ins that end with the test, and are quick to accept."""
-    monkeypatch.setattr(door, "GRACE_S", 0.02)
-    made = StandIns()
-    yield made
-    await made.close()
-
-
-@pytest.fixture
-def sock(listeners, spec):
-    """The instance's listening socket."""
-    yield listeners.open(spec)
-    listeners.close("alice")
 
 
 @pytest.mark.parametrize(
