@@ -1,25 +1,49 @@
 """A stand-in behind the real nginx: the reason arrives, and never nginx's own 502."""
 
+import asyncio
+
 import pytest
+from rig.waiting import eventually
 
 from jlabd.front.listeners import Listeners
 from jlabd.front.standin import Standing, StandIns
 from jlabd.nginx.publish import Publisher
 from jlabd.spec import DaemonSpec, UnixListen
+from tests.shells.front.slow_lab import STARTING, held
+from tests.shells.front.slow_lab import server as slow_server
 from tests.shells.nginx.servers import NOBODY, configured, instance
 
 
 @pytest.fixture
-async def down(server, folder):
-    """An instance that is down, behind nginx."""
-    spec = instance("alice", UnixListen(f"{folder}/sockets/alice.sock"))
-    listeners, stand_ins = Listeners(DaemonSpec(runtime_dir=str(folder)), NOBODY.pw_gid), StandIns()
-    stand_ins.start("alice", listeners.open(spec), lambda: Standing("failed", "gave up after 5 failures"))
+async def stand_ins():
+    """Stand-ins that end with the test."""
+    made = StandIns()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def sock(folder):
+    """The socket of an instance."""
+    listeners = Listeners(DaemonSpec(runtime_dir=str(folder)), NOBODY.pw_gid)
+    yield listeners.open(instance("alice", UnixListen(f"{folder}/sockets/alice.sock")))
+    listeners.close("alice")
+
+
+@pytest.fixture
+async def address(server, sock):
+    """Where nginx offers it."""
+    spec = instance("alice", UnixListen(sock.getsockname()))
     await Publisher(server.run).publish(configured(server.spec(), spec))
     await server.start()
-    yield f"http://127.0.0.1:{server.port}/alice/"
-    await stand_ins.close()
-    listeners.close("alice")
+    return f"http://127.0.0.1:{server.port}/alice/"
+
+
+@pytest.fixture
+async def down(stand_ins, sock, address):
+    """An instance that is down, behind nginx."""
+    stand_ins.start("alice", sock, lambda: Standing("failed", "gave up after 5 failures"))
+    return address
 
 
 @pytest.mark.parametrize("size", [0, 10, 20_000_000])
@@ -41,3 +65,28 @@ async def test_a_person_gets_the_page(down, http):
         assert "gave up after 5 failures" in await answer.text()
     async with http.head(down, headers=headers) as answer:
         assert (answer.status, answer.headers["Content-Type"]) == (503, "text/html; charset=utf-8")
+
+
+async def test_while_the_lab_starts_requests_wait_for_it(stand_ins, sock, address, http):
+    """A request and a websocket that came too early are answered by the lab; who left meanwhile is forgotten."""
+    headers = {"Host": "lab.example.com"}
+
+    async def talk():
+        async with http.ws_connect(f"{address}ws", headers=headers) as channel:
+            await channel.send_str("hello")
+            return await channel.receive_str()
+
+    async def ask():
+        async with http.get(f"{address}api", headers=headers) as answer:
+            return answer.status, (await answer.json())["pid"]
+
+    stand_ins.start("alice", sock, lambda: STARTING, hold=True)
+    async with slow_server(sock) as lab:
+        talking, asking, leaving = (asyncio.create_task(work) for work in (talk(), ask(), ask()))
+        await eventually(lambda: held(stand_ins) == 3)
+        leaving.cancel()
+        await eventually(lambda: held(stand_ins) == 2)
+        await lab.serve()
+        stand_ins.stop("alice")
+        assert await asking == (200, lab.pid)
+        assert await talking == "hello"
