@@ -43,7 +43,7 @@ class PackagedMachine(Machine):
 
     def dnf(self, *words, **options):
         """Run dnf."""
-        return self.run("dnf", "--assumeyes", "--quiet", "--releasever=9", *words, **options)
+        return self.run("dnf", "--assumeyes", "--releasever=9", *words, **options)
 
     def rpm(self, *words, **options):
         """Run rpm."""

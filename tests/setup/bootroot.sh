@@ -30,7 +30,7 @@ finish='chroot "$1" useradd --create-home ann
 chroot "$1" systemctl --quiet disable nginx
 cd "$1"
 : >etc/machine-id
-rm etc/nginx/sites-enabled/default
+echo "server { listen 80; server_name _; root /usr/share/nginx/html; }" >etc/nginx/sites-available/default
 sed -i "s/^user .*/user nginx;/" etc/nginx/nginx.conf
 mkdir -p etc/rpm usr/lib/systemd/system-preset
 echo "%_dbpath /var/lib/rpm" >etc/rpm/macros
