@@ -65,13 +65,16 @@ class IdleSpec:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Resource limits of one instance; None leaves the system's own."""
+    """What all processes of one instance may use together; None is no limit. Enforced by its cgroup."""
 
     memory_max: int | None = None
+    """Bytes, page cache included, swap not; beyond it the kernel kills."""
+    memory_high: int | None = None
+    """Bytes beyond which processes are slowed down and made to give memory back."""
     cpu_quota: float | None = None
     """Share of one core: 2.0 is two cores."""
     tasks_max: int | None = None
-    open_files: int | None = None
+    """Processes and threads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +163,12 @@ class InstanceSpec:
     probe: ProbeSpec = ProbeSpec()
     idle: IdleSpec = IdleSpec()
     limits: Limits = Limits()
+    open_files: int | None = None
+    """Descriptors of each process; None is the system's own limit. `limits.open_files` in the file."""
+    no_new_privileges: bool = False
+    """Programs like sudo give no rights."""
+    private_tmp: bool = False
+    """An empty /tmp and /var/tmp of its own, in memory, gone with its last process."""
     log: LogSpec = LogSpec()
     kernel: KernelSpec = KernelSpec()
     route: RouteSpec = RouteSpec()

@@ -10,6 +10,7 @@ from jlabd.config.listen import bytes_too_long, excess
 from jlabd.config.model import InstanceTable
 from jlabd.config.problems import Problem
 from jlabd.config.validate import Finding, validate
+from jlabd.core.launch import PRIVATE_FOLDERS
 from jlabd.spec import (
     DaemonSpec,
     IdleSpec,
@@ -46,6 +47,7 @@ def build(draft: Draft, daemon: DaemonSpec, nginx: NginxSpec, who: Identity) -> 
         findings += _about_user(table, who)
     findings += _contradictions(table)
     findings += _about_paths(draft.name, table, daemon)
+    findings += _hidden(table, daemon)
     spec = _spec(draft.name, table, daemon, nginx)
     return spec, [draft.problem(key, message) for key, message in findings]
 
@@ -65,6 +67,9 @@ def _contradictions(table: InstanceTable) -> Iterator[Finding]:
         yield ("password_hash_file",), "cannot be used together with password_hash, keep one of them"
     if table.command and table.config_files:
         yield ("config_files",), "are for JupyterLab, not for the program of command; leave one of them out"
+    most, high = table.limits.memory_max, table.limits.memory_high
+    if most is not None and high is not None and high >= most:
+        yield ("limits", "memory_high"), "is not below memory_max and would never matter, write less or leave it out"
 
 
 def _about_paths(name: str, table: InstanceTable, daemon: DaemonSpec) -> Iterator[Finding]:
@@ -80,6 +85,15 @@ def _about_paths(name: str, table: InstanceTable, daemon: DaemonSpec) -> Iterato
                 "use a daemon.runtime_dir or a name that much shorter"
             ),
         )
+
+
+def _hidden(table: InstanceTable, daemon: DaemonSpec) -> Iterator[Finding]:
+    """Yield a finding for each place that the instance needs and would not see below a /tmp of its own."""
+    venv = "" if table.command else table.venv
+    for what, path in (("root_dir", table.root_dir), ("venv", venv), ("daemon.runtime_dir", daemon.runtime_dir)):
+        hiding = next((folder for folder in PRIVATE_FOLDERS if f"{path}/".startswith(f"{folder}/")), None)
+        if table.private_tmp and hiding is not None:
+            yield ("private_tmp",), f"would hide {what} {path}; move that out of {hiding}, or write false"
 
 
 def _socket(daemon: DaemonSpec, name: str) -> str:
@@ -121,6 +135,9 @@ def _spec(name: str, table: InstanceTable, daemon: DaemonSpec, nginx: NginxSpec)
         probe=ProbeSpec(**table.ready.model_dump(), **table.health.model_dump()),
         idle=IdleSpec(**table.idle.model_dump()),
         limits=Limits(**table.limits.model_dump()),
+        open_files=table.limits.open_files,
+        no_new_privileges=table.no_new_privileges,
+        private_tmp=table.private_tmp,
         log=LogSpec(**table.log.model_dump()),
         kernel=KernelSpec(**table.kernel.model_dump()),
         route=RouteSpec(**table.route.model_dump()),

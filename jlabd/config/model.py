@@ -66,6 +66,7 @@ Seconds = Annotated[float, PlainValidator(quantities.seconds)]
 Never = Annotated[Seconds, only(0.0)]
 PositiveSeconds = Annotated[float, PlainValidator(quantities.positive_seconds)]
 Size = Annotated[int, PlainValidator(quantities.size)]
+Memory = Annotated[int, PlainValidator(quantities.memory)]
 LogSize = Annotated[int, PlainValidator(quantities.log_size)]
 Cores = Annotated[float, PlainValidator(quantities.cores)]
 Umask = Annotated[int, PlainValidator(quantities.umask)]
@@ -171,13 +172,13 @@ class IdleTable(Table):
 
 
 class LimitsTable(Table):
-    """`limits` of an instance."""
+    """`limits` of an instance. Limits of each process are not among `spec.Limits`, which are of all together."""
 
-    memory_max: Annotated[Size, only(None)] | None = _LIMITS.memory_max
-    memory_high: Annotated[Size, only(None)] | None = Field(default=None, exclude=True)
-    cpu_quota: Annotated[Cores, only(None)] | None = _LIMITS.cpu_quota
-    tasks_max: Annotated[PositiveCount, only(None)] | None = _LIMITS.tasks_max
-    open_files: OpenFiles | None = _LIMITS.open_files
+    memory_max: Memory | None = _LIMITS.memory_max
+    memory_high: Memory | None = _LIMITS.memory_high
+    cpu_quota: Cores | None = _LIMITS.cpu_quota
+    tasks_max: PositiveCount | None = _LIMITS.tasks_max
+    open_files: Annotated[OpenFiles | None, Field(exclude=True)] = _INSTANCE.open_files
 
 
 class LogTable(Table):
@@ -230,6 +231,8 @@ class InstanceTable(Table):
     health: HealthTable = HealthTable()
     idle: IdleTable = IdleTable()
     limits: LimitsTable = LimitsTable()
+    no_new_privileges: Flag = _INSTANCE.no_new_privileges
+    private_tmp: Flag = _INSTANCE.private_tmp
     log: LogTable = LogTable()
     kernel: KernelTable = KernelTable()
     route: RouteTable = Field(default=RouteTable(), alias="nginx")

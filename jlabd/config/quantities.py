@@ -92,6 +92,14 @@ def _size(value: object) -> Number | None:
     return None if found is None else float(found[1]) * _UNITS[(found[2] or "").lower()]
 
 
+def memory(value: object) -> int:
+    """Return an amount of memory that a program could begin with, in bytes."""
+    amount = size(value)
+    if amount < _UNITS["m"]:
+        raise ValueError(f'{shown(value)} is too little memory for any program, write at least "1M", rather "2G"')
+    return amount
+
+
 def log_size(value: object) -> int:
     """Return the size at which a log is rotated, in bytes."""
     amount = size(value)

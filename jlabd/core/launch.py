@@ -14,6 +14,9 @@ NOTIFY_FD = 4
 EX_CONFIG = 78
 """Exit status of a launcher that wrote such a sentence: trying again without a change is useless (sysexits.h)."""
 
+PRIVATE_FOLDERS = ("/tmp", "/var/tmp")  # noqa: S108  (named to be hidden, not to be used)
+"""Folders that a `Launch.private_tmp` gets empty ones of its own in place of."""
+
 MARK_VARIABLE = "JLABD_MARK"
 """Environment variable by which every process of an instance can be told from the others."""
 
@@ -42,5 +45,7 @@ class Launch:
     """Switch to this account (ids and groups); None stays who the daemon is."""
     umask: int
     open_files: int | None = None
+    no_new_privileges: bool = False
+    private_tmp: bool = False
     mark: str = ""
     """Value of MARK_VARIABLE, unique per runtime folder and instance."""

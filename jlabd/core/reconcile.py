@@ -7,8 +7,10 @@ from dataclasses import dataclass, fields
 
 from jlabd.spec import InstanceSpec
 
-LIVE_FIELDS = frozenset({"autostart", "on_demand", "restart", "stop", "probe", "idle", "log", "route", "warm"})
-"""Fields that the daemon or nginx reads: a change takes effect without a new incarnation."""
+LIVE_FIELDS = frozenset(
+    {"autostart", "on_demand", "restart", "stop", "probe", "idle", "limits", "log", "route", "warm"}
+)
+"""Fields that the daemon, the instance's cgroup or nginx read: a change takes effect without a new incarnation."""
 
 
 @dataclass(frozen=True, slots=True)

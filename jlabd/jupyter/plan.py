@@ -41,7 +41,9 @@ def plan(
         cwd=cwd,
         account=account if switch_user else None,
         umask=spec.umask,
-        open_files=spec.limits.open_files,
+        open_files=spec.open_files,
+        no_new_privileges=spec.no_new_privileges,
+        private_tmp=spec.private_tmp,
         mark=mark,
     )
 

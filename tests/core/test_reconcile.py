@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from jlabd.core.reconcile import Change, Plan, reconcile
-from jlabd.spec import InstanceSpec, StopSpec, UnixListen
+from jlabd.spec import InstanceSpec, Limits, StopSpec, UnixListen
 
 
 def spec(name: str, **changes: object) -> InstanceSpec:
@@ -18,12 +18,12 @@ def test_plan_sorts_every_instance_into_one_group():
     new = {
         "e": spec("e"),
         "d": spec("d", root_dir="/srv", stop=StopSpec(timeout_s=3)),
-        "c": spec("c", stop=StopSpec(timeout_s=3)),
+        "c": spec("c", stop=StopSpec(timeout_s=3), limits=Limits(tasks_max=9)),
         "a": spec("a"),
     }
     expected = Plan(
         added=("e",),
-        changed={"d": Change(("root_dir", "stop"), restart=True), "c": Change(("stop",), restart=False)},
+        changed={"d": Change(("root_dir", "stop"), restart=True), "c": Change(("stop", "limits"), restart=False)},
         removed=("b",),
         untouched=("a",),
     )

@@ -14,7 +14,7 @@ from jlabd.jupyter.launchers import install
 from jlabd.jupyter.plan import plan
 from jlabd.jupyter.secrets import Secrets
 from jlabd.jupyter.settings import encode, lab_settings
-from jlabd.spec import InstanceSpec, Limits, TcpListen, UnixListen
+from jlabd.spec import InstanceSpec, TcpListen, UnixListen
 
 ALICE = Account("alice", 1001, 1002, (1002, 7), "/home/alice", "/bin/zsh")
 SECRETS = Secrets(token="tok", cookie_secret="ab" * 32, password_hash="sha1:x")
@@ -28,7 +28,7 @@ def planned(spec, **changes):
 
 def test_lab_is_started_by_its_own_python_as_its_user():
     """JupyterLab's process is fully described: argv, a clean environment, folder, identity, limits."""
-    launch = planned(replace(LAB, args=("--debug",), umask=0o027, limits=Limits(open_files=99)))
+    launch = planned(replace(LAB, args=("--debug",), umask=0o027, open_files=99))
     assert launch.argv == ("/opt/lab/bin/python", "/l/lab.py", "--settings", "/f/alice.1/settings.json", "--debug")
     assert (launch.account, launch.cwd, launch.umask, launch.open_files, launch.mark) == (
         ALICE, "/home/alice", 0o027, 99, "m",
