@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, NoReturn
 
-from jlabd.core.launch import LISTEN_FD, NOTIFY_FD
+from jlabd.core.launch import LISTEN_FD, NOTIFY_FD, PRIVATE_FOLDERS
+from jlabd.processes import privileges
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -43,8 +44,10 @@ class Stage(StrEnum):
     PRIORITY = "priority"
     LIMITS = "limits"
     SESSION = "session"
+    PRIVATE_TMP = "private tmp"
     USER = "user"
     FOLDER = "folder"
+    PRIVILEGES = "privileges"
     PROGRAM = "program"
 
 
@@ -95,6 +98,8 @@ class Plan:
     notify: int | None
     cgroup: int | None
     """Folder of the cgroup to join."""
+    private_tmp: bool
+    no_new_privileges: bool
 
 
 def become(plan: Plan) -> NoReturn:
@@ -208,6 +213,12 @@ def _start_session(_plan: Plan) -> None:
     os.setsid()
 
 
+def _hide_tmp(plan: Plan) -> None:
+    """Make the folders of its own while still allowed to."""
+    if plan.private_tmp:
+        privileges.cover(PRIVATE_FOLDERS)
+
+
 def _switch_user(plan: Plan) -> None:
     if plan.account is not None:
         os.setgroups(plan.account.groups)
@@ -220,6 +231,11 @@ def _enter_folder(plan: Plan) -> None:
     """Enter as the new user, so that nobody gets in, and no remote folder is asked, with the daemon's rights."""
     if plan.cwd:
         os.chdir(plan.cwd)
+
+
+def _renounce_privileges(plan: Plan) -> None:
+    if plan.no_new_privileges:
+        privileges.renounce_new_privileges()
 
 
 def _execute(plan: Plan) -> None:
@@ -242,7 +258,9 @@ STEPS: tuple[tuple[Stage, Callable[[Plan], None]], ...] = (
     (Stage.PRIORITY, _restore_priority),
     (Stage.LIMITS, _set_limits),
     (Stage.SESSION, _start_session),
+    (Stage.PRIVATE_TMP, _hide_tmp),
     (Stage.USER, _switch_user),
     (Stage.FOLDER, _enter_folder),
+    (Stage.PRIVILEGES, _renounce_privileges),
     (Stage.PROGRAM, _execute),
 )

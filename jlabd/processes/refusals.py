@@ -6,6 +6,7 @@ import errno
 import os
 from typing import TYPE_CHECKING, assert_never
 
+from jlabd.core.launch import PRIVATE_FOLDERS
 from jlabd.processes.child import NO_INTERPRETER, Report, Stage
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def _reason(report: Report, launch: Launch) -> str:
     if report.errno == 0:
         return f"Starting failed in an unforeseen way ({report.stage}): {report.path}. Please report this."
     match report.stage:
-        case Stage.SIGNALS | Stage.SESSION | Stage.PRIORITY | Stage.DESCRIPTORS:
+        case Stage.SIGNALS | Stage.SESSION | Stage.PRIORITY | Stage.DESCRIPTORS | Stage.PRIVILEGES:
             return f"Cannot prepare the process ({report.stage}): {_words(report.errno)}."
         case Stage.CGROUP:
             return (
@@ -78,6 +79,8 @@ def _reason(report: Report, launch: Launch) -> str:
                 f"Cannot allow {launch.open_files} open files: {_words(report.errno)}. "
                 "Lower limits.open_files, or raise jlabd's own limit (LimitNOFILE= in the unit)."
             )
+        case Stage.PRIVATE_TMP:
+            return _tmp_refused(report)
         case Stage.USER:
             return _user_refused(report.errno, launch)
         case Stage.FOLDER:
@@ -86,6 +89,16 @@ def _reason(report: Report, launch: Launch) -> str:
             return _program_refused(report, launch)
         case _:
             assert_never(report.stage)
+
+
+def _tmp_refused(report: Report) -> str:
+    what = f"Cannot give the instance a {report.path or PRIVATE_FOLDERS[0]} of its own"
+    if report.errno == errno.EPERM:
+        return (
+            f"{what}: jlabd may not mount anything (it runs as uid {os.geteuid()}, or in a container or a unit that "
+            "forbids it). Run it as root with CAP_SYS_ADMIN, or set private_tmp = false."
+        )
+    return f"{what}: {_words(report.errno)}."
 
 
 def _user_refused(number: int, launch: Launch) -> str:

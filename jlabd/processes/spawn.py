@@ -167,6 +167,8 @@ def _plan(
         listen=listen,
         notify=notify,
         cgroup=cgroup,
+        private_tmp=launch.private_tmp,
+        no_new_privileges=launch.no_new_privileges,
     )
 
 
