@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import socket
 from dataclasses import replace
 
@@ -9,8 +10,8 @@ import pytest
 import websocket
 from rig.nginx import free_port
 
-from jlabd.spec import RouteSpec
-from tests.shells.nginx.servers import configured
+from jlabd.spec import RouteSpec, UnixListen
+from tests.shells.nginx.servers import configured, instance
 
 LAB = "lab.example.com"
 
@@ -162,6 +163,22 @@ async def test_no_other_upgrade_passes(ask):
     ]
     assert "Upgrade" not in headers
     assert headers["Connection"] == "close"
+
+
+@pytest.mark.parametrize("place", ["/bob/", "@jlabd_again.bob"])
+async def test_a_lab_cannot_send_a_request_elsewhere_within_nginx(server, publisher, labs, http, folder, place):
+    """X-Accel-Redirect of a hostile lab does not hand a visitor's request to another lab: it is a header like others."""
+
+    async def answer(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 200 OK\r\nX-Accel-Redirect: {place}\r\nContent-Length: 3\r\n\r\nown".encode())
+        writer.close()
+
+    path = str(folder / "hostile.sock")
+    async with await asyncio.start_unix_server(answer, path):
+        os.chmod(path, 0o666)
+        await _up(server, publisher, await labs.start("bob"), instance("alice", UnixListen(path)))
+        assert await _get(server, http, LAB) == (200, "own")
 
 
 async def test_bodies_pass_up_to_the_limit(ask):
