@@ -16,6 +16,7 @@ import sys
 if os.path.dirname(os.path.abspath(__file__)) in sys.path:  # the script's folder is no place to import from
     sys.path.remove(os.path.dirname(os.path.abspath(__file__)))
 
+import asyncio
 import contextlib
 import copy
 import hashlib
@@ -25,13 +26,15 @@ import socket
 import stat
 import tempfile
 import traceback
-from typing import Any, Dict, List, NoReturn, Sequence
+from typing import Any, Dict, List, NoReturn, Sequence, Set
 
 LISTEN_FD = 3
 NOTIFY_FD = 4
 EX_CONFIG = 78
 OLDEST_PYTHON = (3, 8)
 OLDEST_LAB = 3
+DRAIN_S = 2.0
+DRAIN_STEP_S = 0.02
 SOCKET_PATH_MAX = 107
 KERNEL_SOCKET_NAME = "/kernel-01234567-89ab-cdef-0123-456789abcdef-ipc-5"
 
@@ -260,10 +263,58 @@ def serve_on(server_class: Any, listener: socket.socket, hostnames: Sequence[str
     server_class.init_webapp = init_webapp
 
 
+def count_requests(handler_class: Any) -> Set[Any]:
+    """Return the set of the handlers (of `handler_class`) that owe an answer, from now on; websockets owe none."""
+    plain_execute = handler_class._execute  # noqa: SLF001  (no public way)
+    answering: Set[Any] = set()
+
+    async def execute(self: Any, *args: Any, **kwargs: Any) -> None:
+        if not hasattr(self, "ws_connection"):
+            answering.add(self)
+        try:
+            await plain_execute(self, *args, **kwargs)
+        finally:
+            answering.discard(self)
+
+    handler_class._execute = execute  # noqa: SLF001
+    return answering
+
+
+async def drain(answering: Set[Any]) -> None:
+    """Return when all requests that were accepted are answered, or it takes too long."""
+    for _ in range(round(DRAIN_S / DRAIN_STEP_S)):
+        await asyncio.sleep(DRAIN_STEP_S)  # also once at least, for those that were accepted but not read
+        if not answering:
+            return
+
+
+async def cancel_the_rest() -> None:
+    """End all other tasks, as asyncio.run does: a thread that works for one of them would keep the process for ever."""
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in rest:
+        task.cancel()
+    if rest:
+        await asyncio.wait(rest, timeout=DRAIN_S)
+
+
+def end_in_order(server_class: Any, handler_class: Any) -> None:
+    """Make servers of `server_class` answer what they have accepted before they end, and then end indeed."""
+    plain_cleanup = server_class._cleanup  # noqa: SLF001  (no public way)
+    answering = count_requests(handler_class)
+
+    async def cleanup(self: Any) -> None:
+        await drain(answering)
+        await plain_cleanup(self)
+        await cancel_the_rest()
+
+    server_class._cleanup = cleanup  # noqa: SLF001
+
+
 def take_over(settings: Dict[str, Any], listener: socket.socket) -> None:
     """Prepare jupyter_server for the settings and the socket. Raises Refused."""
     import jupyter_server
     from jupyter_server.serverapp import ServerApp
+    from tornado.web import RequestHandler
 
     if not hasattr(ServerApp, "_bind_http_server_unix"):
         raise Refused(
@@ -273,6 +324,7 @@ def take_over(settings: Dict[str, Any], listener: socket.socket) -> None:
     configs = [load_config_file(path) for path in settings["config_files"]]
     pin(ServerApp, pinned_traits(settings, jupyter_server.version_info[0]), configs)
     serve_on(ServerApp, listener, settings["hostnames"])
+    end_in_order(ServerApp, RequestHandler)
 
 
 def prepare(settings_path: str) -> Any:

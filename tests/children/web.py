@@ -1,6 +1,7 @@
 """A small web server on the inherited socket (fd 3); argv may tell it to misbehave.
 
-ignore-term: does not end when asked. hang-on-term: ends 3 s after it was asked. die=N: exits with status N at once.
+ignore-term: does not end when asked. hang-on-term: ends 3 s after it was asked. graceful: answers what
+it has taken before it ends. die=N: exits with status N at once.
 children: starts a plain child, one in a session of its own and a double-forked one, named after the runtime folder.
 """
 
@@ -10,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 
@@ -17,12 +19,27 @@ class Handler(http.server.BaseHTTPRequestHandler):
     """Answers everything with who it is."""
 
     def do_GET(self):
-        """Answer."""
+        """Answer; if the query is ?until=PATH, once that exists."""
+        _, _, path = self.path.partition("?until=")
+        if path:
+            print(f"{self.command} waits", flush=True)
+        while path and not os.path.exists(path):
+            time.sleep(0.01)
         body = str(os.getpid()).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def do_HEAD(self):
+        """Answer without a body."""
+        self.do_GET()
+
+    def do_POST(self):
+        """Take what is sent, and answer."""
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.do_GET()
 
     def address_string(self):
         """Unix sockets have no address to log."""
@@ -63,6 +80,14 @@ def start_children():
     os.wait()
 
 
+def finish(server):
+    """Accept no more, answer what was accepted, and end."""
+    server.daemon_threads = False
+    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
+    server.serve_forever(poll_interval=0.02)
+    server.server_close()
+
+
 for word in sys.argv[1:]:
     if word == "children":
         start_children()
@@ -72,4 +97,4 @@ for word in sys.argv[1:]:
         signal.signal(signal.SIGTERM, slowly)
     if word.startswith("die="):
         sys.exit(int(word.removeprefix("die=")))
-Server().serve_forever()
+finish(Server()) if "graceful" in sys.argv else Server().serve_forever()

@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
+from rig.processes import with_argument
 from rig.unix_http import get
 from rig.waiting import until
 
@@ -142,6 +144,30 @@ class Jlabd:
                 self.process.wait()
             self.output.close()
 
+    def kill(self):
+        """Let it die without a word."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
     def remove(self):
         """Remove the folder; the daemon must have ended."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@contextmanager
+def daemons():
+    """Give a function that makes daemons; in the end all are stopped, and nothing that they ever started may live."""
+    made = []
+
+    def make(config, **options):
+        daemon = Jlabd(config, **options)
+        made.append(daemon)
+        return daemon
+
+    yield make
+    for daemon in made:
+        status = daemon.stop()
+        left = with_argument(str(daemon.folder))
+        daemon.remove()
+        assert status in {None, 0, -signal.SIGKILL}, daemon.folder
+        assert not left, f"left behind: {left}"
