@@ -141,6 +141,9 @@ def _memory(entry: Mapping[str, Any]) -> Memory:
         remaining_s=None if entry["remaining_s"] is None else _moment(entry["remaining_s"]),
         server=Server(int(server["pid"]), int(server["start_ticks"])) if server else None,
         fields={str(key): str(value) for key, value in entry["fields"].items()},
+        active_at=None if entry.get("active_at") is None else _moment(entry["active_at"]),
+        activity_mark=None if entry.get("activity_mark") is None else str(entry["activity_mark"]),
+        going_idle=bool(entry.get("going_idle")),
     )
 
 

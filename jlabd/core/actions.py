@@ -36,13 +36,25 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckActivity:
+    """Ask the server what goes on in it; always answered by ActivityChecked."""
+
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
 class StandIn:
     """Nothing of the instance runs: answer on its socket and say why."""
 
 
 @dataclass(frozen=True, slots=True)
+class Usher:
+    """The instance is on its way: answer people on its socket, and keep other requests until it is ready."""
+
+
+@dataclass(frozen=True, slots=True)
 class StepAside:
-    """The instance is about to run: leave its socket alone."""
+    """The instance answers for itself: leave its socket alone, and pass on what was kept."""
 
 
-Action = Spawn | SignalServer | KillTree | Probe | StandIn | StepAside
+Action = Spawn | SignalServer | KillTree | Probe | CheckActivity | StandIn | Usher | StepAside

@@ -49,6 +49,16 @@ class RestartRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class Visited:
+    """A person opened the instance's address while the daemon answers there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reconfigured:
+    """The instance's spec is another one, and its server stays."""
+
+
+@dataclass(frozen=True, slots=True)
 class Spawned:
     """The server process exists and runs its program."""
 
@@ -101,11 +111,23 @@ class ProbeFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class ActivityChecked:
+    """The server was asked what goes on in it.
+
+    `mark` is None if something does (somebody is connected, a kernel computes), and if it cannot be known. Otherwise it
+    changes whenever something happens.
+    """
+
+    incarnation: int
+    mark: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class TimePassed:
     """A time that the instance waited for has come."""
 
 
-Request = Added | Recovered | StartRequested | StopRequested | RestartRequested | TimePassed
-Report = Spawned | SpawnFailed | Exited | TreeEmptied | ProbeSucceeded | ProbeFailed
+Request = Added | Recovered | StartRequested | StopRequested | RestartRequested | Visited | Reconfigured | TimePassed
+Report = Spawned | SpawnFailed | Exited | TreeEmptied | ProbeSucceeded | ProbeFailed | ActivityChecked
 """Events of one incarnation."""
 Event = Request | Report

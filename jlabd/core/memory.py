@@ -37,6 +37,10 @@ class Memory:
     server: Server | None
     fields: Mapping[str, str]
     """Fingerprints of the spec that the incarnation was started with, by field."""
+    active_at: float | None = None
+    activity_mark: str | None = None
+    """Believed only as long as the server shows the same mark (see `core.idleness`)."""
+    going_idle: bool = False
 
 
 def remember(instance: Instance, server: Server | None, fields: Mapping[str, str], now: float) -> Memory:
@@ -53,6 +57,9 @@ def remember(instance: Instance, server: Server | None, fields: Mapping[str, str
         remaining_s=_remaining(instance, now),
         server=server,
         fields=fields,
+        active_at=instance.active_at,
+        activity_mark=instance.activity_mark,
+        going_idle=instance.going_idle,
     )
 
 
@@ -68,6 +75,9 @@ def recall(memory: Memory, now: float) -> Instance:
         deadline=None if memory.remaining_s is None else now + memory.remaining_s,
         failures=memory.failures,
         restarts=memory.restarts,
+        active_at=None if memory.active_at is None else min(memory.active_at, now),
+        activity_mark=memory.activity_mark,
+        going_idle=memory.going_idle,
     )
 
 

@@ -11,17 +11,27 @@ running  starting    Spawn was asked for (`pid` is None) or the server runs and 
 running  ready       The server answers. Ends by: a probe that fails (unhealthy), its exit (stopping).
 running  unhealthy   Some probes in a row failed. Ends by: an answer (ready), one failure too many (stopping).
 running  stopping    The incarnation is being ended, by request or because it failed; the next one is spawned when
-                     its tree is empty: at once after a request, else as the restart policy says.
+                     its tree is empty: at once after a request, else as the restart policy says. Or it goes to
+                     sleep (`going_idle`): idle follows.
 running  backoff     Nothing runs; `deadline` is when the next incarnation is spawned.
 running  failed      Nothing runs and trying again without a change is useless, or the policy gave up.
-running  idle        Nothing runs; the next visit starts it.
+running  idle        Nothing runs, because nobody uses it; a visit or a start request starts it.
 stopped  stopping    On the way down; `deadline` is when the whole tree is killed, None once that was asked for.
 stopped  stopped     Nothing runs, and nothing should (stopped by request, or the policy does not restart a clean exit).
 (other pairs)        Do not occur: a start or stop request leaves them in the same step.
 ======== =========== ==========================================================================================
 
-Nothing of the instance runs in stopped, backoff, failed and idle: there the daemon itself answers on the instance's
-socket, except in a backoff so short that visitors would rather wait (PATIENCE_S).
+Who answers on the instance's socket (`Instance.front`) follows from the state and from what visitors have seen so far:
+
+========= ============================================================================================================
+front     when
+========= ============================================================================================================
+stand-in  Nothing of the instance runs: stopped, failed, idle, and a backoff that is longer than PATIENCE_S.
+usher     The instance is on its way (starting, stopping, a short backoff), and visitors have been answered by a
+          stand-in before, or have waited for PATIENCE_S. Daemon and server share the socket until the server is ready.
+lab       The server alone: ready and unhealthy, and at first while it starts, stops or restarts; requests that
+          it cannot take yet wait in the socket's backlog.
+========= ============================================================================================================
 """
 
 from __future__ import annotations
@@ -50,11 +60,19 @@ class Actual(StrEnum):
     IDLE = "idle"
 
 
+class Front(StrEnum):
+    """Who answers on the instance's socket."""
+
+    LAB = "lab"
+    USHER = "usher"
+    STAND_IN = "stand-in"
+
+
 AT_REST = frozenset({Actual.STOPPED, Actual.BACKOFF, Actual.FAILED, Actual.IDLE})
 """States in which no process of the instance exists."""
 
 PATIENCE_S = 5.0
-"""A backoff up to this long keeps visitors waiting in the socket's backlog instead of telling them to come again."""
+"""So long visitors wait in the socket's backlog before the daemon tells them what they are waiting for."""
 
 SERVING = frozenset({Actual.READY, Actual.UNHEALTHY})
 """States in which the server has answered and lives."""
@@ -102,14 +120,40 @@ class Instance:
     """Restarts that nobody asked for, since the daemon knows the instance."""
     failure: Failure | None = None
     """While stopping: the failure that the restart policy will judge; None after a request."""
+    going_idle: bool = False
+    """While stopping: it goes to sleep."""
+    ushering: bool = False
+    """On its way: visitors know that it is, and are not left waiting without a word."""
+    usher_at: float | None = None
+    """On its way: when visitors have waited long enough without a word."""
+    visited_at: float | None = None
+    """When somebody first wanted to see this incarnation before it was ready."""
+    start_took_s: float | None = None
+    """How long the last start took that came to an answer."""
+    active_at: float | None = None
+    """While ready: when something was last known to go on in the server (see `core.idleness`)."""
+    activity_mark: str | None = None
+    """What the last check said; the same mark again means that nothing happened in between."""
+    check_at: float | None = None
+    """When the next activity check is due; None while one is under way or none is wanted."""
+    sleep_at: float | None = None
+    """When it goes to sleep unless something happens; None until that is announced."""
 
     @property
-    def daemon_answers(self) -> bool:
-        """Whether the daemon itself has to answer on the instance's socket."""
+    def front(self) -> Front:
+        """Who answers on the instance's socket."""
+        if self.rests_openly:
+            return Front.STAND_IN
+        return Front.USHER if self.ushering else Front.LAB
+
+    @property
+    def rests_openly(self) -> bool:
+        """Whether nothing runs, and that for so long that visitors are told."""
         if self.actual is Actual.BACKOFF:
             return self.deadline is not None and self.deadline - self.since > PATIENCE_S
         return self.actual in AT_REST
 
     def next_deadline(self) -> float | None:
         """Return the earliest time at which this instance wants a `TimePassed`."""
-        return min((t for t in (self.deadline, self.probe_at, self.stable_at) if t is not None), default=None)
+        times = (self.deadline, self.probe_at, self.stable_at, self.check_at, self.usher_at)
+        return min((t for t in times if t is not None), default=None)

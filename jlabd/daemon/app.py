@@ -18,6 +18,7 @@ from jlabd.config.read import Loaded
 from jlabd.control.server import ControlServer
 from jlabd.control.supervisor import RefusedError
 from jlabd.core.reconcile import Plan
+from jlabd.core.state import Actual, Instance
 from jlabd.daemon import handover, signals
 from jlabd.daemon.chronicle import Chronicle
 from jlabd.daemon.clock import LoopTimer
@@ -48,7 +49,7 @@ from jlabd.processes.choice import choose_trees
 from jlabd.processes.descriptors import raise_limit
 from jlabd.processes.identity import boot_id
 from jlabd.processes.logs import Logs
-from jlabd.spec import Configuration, DaemonSpec, NginxSpec
+from jlabd.spec import Configuration, DaemonSpec, InstanceSpec, NginxSpec
 from jlabd.status.endpoint import Endpoint
 from jlabd.status.journal import Journal
 from jlabd.status.metrics import Metrics
@@ -213,8 +214,8 @@ class App:
         return self._reloader.current.daemon.admin_group
 
     def _standing(self, name: str) -> Standing:
-        instance = self._driver.entry(name).instance
-        return Standing(instance.actual.value, instance.reason)
+        entry = self._driver.entry(name)
+        return standing(entry.spec, entry.instance, time.monotonic())
 
     async def _rotate_logs(self) -> None:
         while True:
@@ -267,8 +268,7 @@ class App:
             if self._endpoint is not None:
                 await self._endpoint.resume()
             for name in self._driver:
-                if self._driver.entry(name).instance.daemon_answers:
-                    self._hands.stand_in(self._driver.entry(name).spec)
+                self._driver.answer_again(name)
 
     async def _drain(self) -> None:
         """Accept nothing more anywhere, and give the answers that are under way a moment to get out."""
@@ -307,6 +307,21 @@ class App:
         self._remembering.write_now()
         for name in tuple(self._driver):
             self._hands.forget(name)
+
+
+def standing(spec: InstanceSpec, instance: Instance, now: float) -> Standing:
+    """Return what visitors are told of an instance at monotonic time `now`."""
+    in_backoff = instance.actual is Actual.BACKOFF and instance.deadline is not None
+    return Standing(
+        state=instance.actual.value,
+        reason=instance.reason,
+        since_s=max(0.0, now - instance.since),
+        base_url=spec.base_url,
+        user=spec.user or "",
+        expected_s=instance.start_took_s,
+        next_start_s=max(0.0, instance.deadline - now) if in_backoff and instance.deadline is not None else None,
+        will_wake=instance.actual is Actual.IDLE,
+    )
 
 
 def _supervising(configuration: Configuration) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import structlog
 
-from jlabd.core.machine import TAKEN_OVER
+from jlabd.core.arrival import TAKEN_OVER
 from jlabd.core.state import Actual, Instance
 from jlabd.status.journal import Journal
 
@@ -27,8 +27,15 @@ class Chronicle:
             return
         level = log.warning if after.actual in WORRYING else log.info
         level(f"{name} is {after.actual.value}: {after.reason}.", instance=name, pid=after.pid)
+        only_announced = before.actual is after.actual and after.sleep_at is not None
         self._journal.record(
-            name, "state", after.actual.value, after.reason, incarnation=after.incarnation, pid=after.pid
+            name,
+            "warning" if only_announced else "state",
+            None if only_announced else after.actual.value,
+            after.reason,
+            incarnation=after.incarnation,
+            pid=after.pid,
+            **_click_to_ready(before, after),
         )
 
 
@@ -39,3 +46,10 @@ def is_news(before: Instance, after: Instance) -> bool:
     if before.reason == after.reason:
         return False
     return after.reason == TAKEN_OVER or after.actual not in REPEATS_ITSELF
+
+
+def _click_to_ready(before: Instance, after: Instance) -> dict[str, float]:
+    """Return how long the first visitor has waited, if she did and the waiting is over."""
+    if before.actual is Actual.STARTING and after.actual is Actual.READY and after.visited_at is not None:
+        return {"click_to_ready_s": round(after.since - after.visited_at, 3)}
+    return {}

@@ -12,10 +12,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from jlabd.core.actions import Action, KillTree, Probe, SignalServer, Spawn, StandIn, StepAside
+from jlabd.core.actions import (
+    Action,
+    CheckActivity,
+    KillTree,
+    Probe,
+    SignalServer,
+    Spawn,
+    StandIn,
+    StepAside,
+    Usher,
+)
 from jlabd.core.events import Event, TimePassed
 from jlabd.core.machine import step
-from jlabd.core.state import Instance
+from jlabd.core.state import Front, Instance
 from jlabd.spec import InstanceSpec
 
 
@@ -34,8 +44,14 @@ class Hands(Protocol):
     def probe(self, spec: InstanceSpec, incarnation: int, timeout_s: float) -> None:
         """Ask the server: ProbeSucceeded or ProbeFailed follows."""
 
+    def check_activity(self, spec: InstanceSpec, incarnation: int) -> None:
+        """Ask the server what goes on in it: ActivityChecked follows."""
+
     def stand_in(self, spec: InstanceSpec) -> None:
         """Begin to answer on the instance's socket."""
+
+    def usher(self, spec: InstanceSpec) -> None:
+        """Begin to answer people on the instance's socket, and to keep other requests for the server."""
 
     def step_aside(self, spec: InstanceSpec) -> None:
         """Stop answering on the instance's socket."""
@@ -100,12 +116,22 @@ class Driver:
         entry = self._table.get(spec.name)
         if entry is not None:
             entry.spec = spec
-            if entry.instance.daemon_answers:
-                self._hands.stand_in(spec)  # it may listen elsewhere now
+            self.answer_again(spec.name)  # it may listen elsewhere now
         else:
             self._table[spec.name] = Entry(spec, instance or Instance(since=self._timer.now()))
             self._note_deadline(spec.name)
             self._arm()
+
+    def answer_again(self, name: str) -> None:
+        """Have the daemon answer for `name` anew, if it has to answer at all. Raises KeyError."""
+        entry = self._table[name]
+        match entry.instance.front:
+            case Front.STAND_IN:
+                self._hands.stand_in(entry.spec)
+            case Front.USHER:
+                self._hands.usher(entry.spec)
+            case Front.LAB:
+                pass
 
     def forget(self, name: str) -> None:
         """Take an instance out of the table; later events for it are dropped."""
@@ -148,8 +174,12 @@ class Driver:
                 self._hands.kill_tree(spec, incarnation)
             case Probe(incarnation, timeout_s):
                 self._hands.probe(spec, incarnation, timeout_s)
+            case CheckActivity(incarnation):
+                self._hands.check_activity(spec, incarnation)
             case StandIn():
                 self._hands.stand_in(spec)
+            case Usher():
+                self._hands.usher(spec)
             case StepAside():
                 self._hands.step_aside(spec)
 

@@ -8,18 +8,32 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from jlabd.core.events import Event, Exited, ProbeFailed, ProbeSucceeded, Spawned, SpawnFailed, TreeEmptied
+from jlabd.core.events import (
+    ActivityChecked,
+    Event,
+    Exited,
+    ProbeFailed,
+    ProbeSucceeded,
+    Spawned,
+    SpawnFailed,
+    TreeEmptied,
+    Visited,
+)
 from jlabd.core.memory import Server
 from jlabd.daemon.life import Life, StartError, Surroundings, begin, clear_away, outlive
 from jlabd.daemon.tasks import Tasks
 from jlabd.front.listeners import ListenError
 from jlabd.front.standin import Standing, StandIns
+from jlabd.jupyter.activity import ActivityError, activity_mark
 from jlabd.jupyter.probe import ProbeError, Prober
 from jlabd.processes import procfs
 from jlabd.spec import InstanceSpec
 from jlabd.store import fingerprints
 
 log = structlog.get_logger()
+
+ACTIVITY_TIMEOUT_S = 10.0
+"""A lab that opens a large notebook is silent for seconds."""
 
 
 class RealHands:
@@ -71,13 +85,33 @@ class RealHands:
         """Ask the server: ProbeSucceeded or ProbeFailed follows."""
         self._tasks.start(self._probe(spec, incarnation, timeout_s), f"{spec.name} probe")
 
+    def check_activity(self, spec: InstanceSpec, incarnation: int) -> None:
+        """Ask the server what goes on in it: ActivityChecked follows."""
+        self._tasks.start(self._check_activity(spec, incarnation), f"{spec.name} activity check")
+
     def stand_in(self, spec: InstanceSpec) -> None:
         """Begin to answer on the instance's socket."""
+        self._answer(spec, hold=False)
+
+    def usher(self, spec: InstanceSpec) -> None:
+        """Begin to answer people on the instance's socket, and to keep other requests for the server."""
+        if self.around.listeners.holds(spec):
+            self._answer(spec, hold=True)
+        else:  # a new socket would take the place of the one that a server listens on
+            self._stand_ins.stop(spec.name)
+
+    def _answer(self, spec: InstanceSpec, *, hold: bool) -> None:
+        name = spec.name
         try:
-            listener = self.around.listeners.open(spec)
-            self._stand_ins.start(spec.name, listener, lambda: self._standing(spec.name))
+            self._stand_ins.start(
+                name,
+                self.around.listeners.open(spec),
+                lambda: self._standing(name),
+                hold=hold,
+                visited=lambda: self.post(name, Visited()),
+            )
         except (ListenError, OSError) as error:
-            log.warning("Nobody can answer for the instance.", instance=spec.name, error=str(error))
+            log.warning("Nobody can answer for the instance.", instance=name, error=str(error))
 
     def step_aside(self, spec: InstanceSpec) -> None:
         """Stop answering on the instance's socket."""
@@ -165,3 +199,12 @@ class RealHands:
             self.post(spec.name, ProbeFailed(incarnation, str(error)))
         else:
             self.post(spec.name, ProbeSucceeded(incarnation))
+
+    async def _check_activity(self, spec: InstanceSpec, incarnation: int) -> None:
+        """Look closely; what cannot be known counts as activity."""
+        try:
+            mark = await activity_mark(spec.listen, spec.base_url, self.token(spec.name), ACTIVITY_TIMEOUT_S)
+        except ActivityError as error:
+            log.debug("It is not known what goes on in an instance.", instance=spec.name, error=str(error))
+            mark = None
+        self.post(spec.name, ActivityChecked(incarnation, mark))

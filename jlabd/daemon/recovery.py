@@ -11,6 +11,7 @@ from pathlib import Path
 
 import structlog
 
+from jlabd.core.arrival import NOT_STARTED
 from jlabd.core.events import Added, Recovered, RestartRequested
 from jlabd.core.launch import Account
 from jlabd.core.memory import Memory, changed_fields, recall
@@ -79,9 +80,11 @@ class Recovery:
                 yield InstanceSpec(name, UnixListen(socket), allow_root=True)
 
     def _memory(self, name: str) -> Memory | None:
-        """Return what is remembered; of an instance that never ran nothing is, so that autostart decides."""
+        """Return what is remembered; of one that never ran only that somebody stopped it: else autostart decides."""
         memory = self._memories.get(name)
-        return memory if memory is not None and memory.incarnation > 0 else None
+        if memory is None or memory.incarnation > 0:
+            return memory
+        return memory if memory.desired is Desired.STOPPED and memory.reason != NOT_STARTED else None
 
     def _close_unused_sockets(self) -> None:
         while self._sockets:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import structlog
 
-from jlabd.core.events import Added, RestartRequested, StartRequested, StopRequested
-from jlabd.core.reconcile import Plan
+from jlabd.core.events import Added, Reconfigured, RestartRequested, StartRequested, StopRequested
+from jlabd.core.reconcile import Change, Plan
 from jlabd.core.state import Actual, Desired, Instance
 from jlabd.daemon.driver import Driver
 from jlabd.spec import InstanceSpec
@@ -29,7 +29,7 @@ class Roster:
         for name in plan.removed:
             self.remove(name)
         for name, change in plan.changed.items():
-            self._change(specs[name], change.fields if change.restart else ())
+            self._change(specs[name], change)
         for name in plan.added:
             self._add(specs[name])
 
@@ -47,12 +47,15 @@ class Roster:
         else:
             self._driver.post(spec.name, Added(start=spec.autostart))
 
-    def _change(self, spec: InstanceSpec, restart_for: tuple[str, ...]) -> None:
+    def _change(self, spec: InstanceSpec, change: Change) -> None:
         self._driver.admit(spec)
         instance = self._driver.entry(spec.name).instance
-        if restart_for and instance.desired is Desired.RUNNING:
-            reason = f"the configuration changed: {', '.join(restart_for)}"
+        sleeps = instance.actual is Actual.IDLE or instance.going_idle  # it wakes as the new spec says
+        if change.restart and instance.desired is Desired.RUNNING and not sleeps:
+            reason = f"the configuration changed: {', '.join(change.fields)}"
             self._driver.post(spec.name, RestartRequested(reason))
+        elif "idle" in change.fields:
+            self._driver.post(spec.name, Reconfigured())
 
     def remove(self, name: str) -> None:
         """Stop an instance and forget it when it has ended."""

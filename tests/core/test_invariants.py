@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from jlabd.core.actions import Action, KillTree, Probe, SignalServer, Spawn, StandIn, StepAside
+from jlabd.core.actions import (
+    Action,
+    CheckActivity,
+    KillTree,
+    Probe,
+    SignalServer,
+    Spawn,
+    StandIn,
+    StepAside,
+    Usher,
+)
 from jlabd.core.events import (
+    ActivityChecked,
     Added,
     Event,
     Exited,
     ProbeFailed,
     ProbeSucceeded,
+    Reconfigured,
     Recovered,
     RestartRequested,
     Spawned,
@@ -21,10 +35,11 @@ from jlabd.core.events import (
     StopRequested,
     TimePassed,
     TreeEmptied,
+    Visited,
 )
 from jlabd.core.machine import step
-from jlabd.core.state import AT_REST, SERVING, Actual, Desired, Instance
-from jlabd.spec import InstanceSpec, ProbeSpec, Restart, RestartPolicy, UnixListen
+from jlabd.core.state import AT_REST, PATIENCE_S, SERVING, Actual, Desired, Front, Instance
+from jlabd.spec import IdleSpec, InstanceSpec, ProbeSpec, Restart, RestartPolicy, UnixListen
 
 LEFT = ("a server", "remains", "nothing")
 CHANCE = st.floats(0, 1, exclude_max=True)
@@ -42,8 +57,11 @@ class World(RuleBasedStateMachine):
         self.tree: set[int] = set()
         self.killing: set[int] = set()
         self.probes: set[int] = set()
-        self.standing_in = False
-        self.counted_before = 0
+        self.checks: set[int] = set()
+        self.front = Front.LAB
+        self.happenings = 0
+        self.connected = False
+        self.last_active = 0.0
 
     @initialize(
         policy=st.sampled_from(Restart),
@@ -51,14 +69,18 @@ class World(RuleBasedStateMachine):
         initial=st.sampled_from([0.0, 1.0, 20.0]),
         interval=st.sampled_from([0.0, 30.0]),
         start=st.booleans(),
+        on_demand=st.booleans(),
+        sleepy=st.sampled_from([0.0, 100.0, 7200.0]),
         earlier=st.none() | st.tuples(st.sampled_from(Desired), st.sampled_from(Actual), st.sampled_from(LEFT)),
     )
-    def begin(self, *, policy, give_up, initial, interval, start, earlier) -> None:
+    def begin(self, *, policy, give_up, initial, interval, start, on_demand, sleepy, earlier) -> None:
         self.spec = InstanceSpec(
             "x",
             UnixListen("/s"),
             restart=RestartPolicy(policy=policy, give_up_after=give_up, initial_s=initial),
             probe=ProbeSpec(interval_s=interval),
+            on_demand=on_demand,
+            idle=IdleSpec(stop_after_s=sleepy),
         )
         if earlier is None:
             self.post(Added(start))
@@ -73,6 +95,7 @@ class World(RuleBasedStateMachine):
             incarnation=7,
             ready_at=-500.0 if actual in SERVING else None,
             deadline=3.0 if actual is Actual.BACKOFF else None,
+            going_idle=actual is Actual.STOPPING and desired is Desired.RUNNING,
         )
         if left != "nothing":
             self.tree.add(7)
@@ -81,16 +104,25 @@ class World(RuleBasedStateMachine):
         self.post(Recovered(1007 if left == "a server" else None, tree_empty=left == "nothing"))
 
     def post(self, event: Event) -> None:
+        before = self.instance
         self.instance, actions = step(self.spec, self.instance, event, self.now)
         for action in actions:
             self.perform(action)
+        if self.instance.going_idle and not before.going_idle and not isinstance(event, Recovered):
+            assert isinstance(event, ActivityChecked), "put to sleep without a look"
+            assert before.sleep_at is not None, "put to sleep unannounced"
+            assert not self.connected, "put to sleep while somebody was there"
+            assert self.now - self.last_active >= self.spec.idle.stop_after_s, "put to sleep too early"
+            assert (self.instance.failures, self.instance.restarts) == (before.failures, before.restarts)
+        if self.instance.actual in SERVING and before.actual not in SERVING:
+            self.something_happens()
 
     def perform(self, action: Action) -> None:
         match action:
             case Spawn(number):
                 assert not self.tree, "two incarnations at once"
                 assert self.spawning is None
-                assert not self.standing_in, "the daemon and the server accept on one socket"
+                assert self.front is not Front.STAND_IN, "visitors are told that nothing runs"
                 self.spawning = number
             case KillTree(number):
                 assert number == self.instance.incarnation
@@ -100,14 +132,31 @@ class World(RuleBasedStateMachine):
             case Probe(number, timeout_s):
                 assert timeout_s > 0
                 self.probes.add(number)
+            case CheckActivity(number):
+                assert self.server == number, "a question to a server that does not live"
+                self.checks.add(number)
             case StandIn():
-                assert not self.standing_in
-                self.standing_in = True
+                self.answer_as(Front.STAND_IN)
+            case Usher():
+                self.answer_as(Front.USHER)
             case StepAside():
-                assert self.standing_in
-                self.standing_in = False
+                assert self.instance.actual in SERVING
+                self.answer_as(Front.LAB)
+
+    def answer_as(self, front: Front) -> None:
+        assert front is not self.front
+        self.front = front
+
+    def something_happens(self) -> None:
+        self.happenings += 1
+        self.last_active = self.now
 
     # The operator
+
+    @rule(sleepy=st.sampled_from([0.0, 100.0, 7200.0]))
+    def changes_the_configuration(self, sleepy: float) -> None:
+        self.spec = replace(self.spec, idle=IdleSpec(stop_after_s=sleepy))
+        self.post(Reconfigured())
 
     @rule()
     def start(self) -> None:
@@ -123,6 +172,36 @@ class World(RuleBasedStateMachine):
     def restart(self) -> None:
         self.post(RestartRequested())
         assert self.instance.desired is Desired.RUNNING
+
+    # The users
+
+    @rule()
+    def visit(self) -> None:
+        before = self.instance
+        self.post(Visited())
+        if before.actual in {Actual.STOPPED, Actual.FAILED, Actual.BACKOFF} or before.desired is Desired.STOPPED:
+            assert self.instance == before, "a visitor may only wake what sleeps"
+        if before.actual is Actual.IDLE:
+            assert self.instance.actual is Actual.STARTING
+
+    @precondition(lambda self: self.instance.actual in SERVING)
+    @rule()
+    def works(self) -> None:
+        self.something_happens()
+
+    @precondition(lambda self: self.instance.actual in SERVING)
+    @rule()
+    def comes_or_goes(self) -> None:
+        self.connected = not self.connected
+        self.happenings += 1 if self.connected else 0  # nobody notes when a connection ends
+        self.last_active = self.now
+
+    @precondition(lambda self: bool(self.checks))
+    @rule(known=st.booleans())
+    def check_ends(self, known: bool) -> None:
+        number = self.checks.pop()
+        quiet = known and not self.connected
+        self.post(ActivityChecked(number, f"{number} {self.happenings}" if quiet else None))
 
     # The world
 
@@ -143,7 +222,7 @@ class World(RuleBasedStateMachine):
     @precondition(lambda self: self.server is not None)
     @rule(clean=st.booleans(), permanent=st.booleans())
     def server_exits(self, clean: bool, permanent: bool) -> None:
-        number, self.server = self.server, None
+        number, self.server, self.connected = self.server, None, False
         deliberate = self.instance.actual is Actual.STOPPING and self.instance.failure is None
         failures = self.instance.failures
         self.post(Exited(number, "gone", clean, permanent and not clean))
@@ -158,7 +237,7 @@ class World(RuleBasedStateMachine):
         if self.spawning == number:
             self.spawning = None
         if self.server == number:
-            self.server = None
+            self.server, self.connected = None, False
             self.post(Exited(number, "killed"))
             self.killing.discard(number)
         deliberate = self.instance.failure is None
@@ -195,8 +274,28 @@ class World(RuleBasedStateMachine):
 
     @invariant()
     def somebody_answers_but_never_two(self) -> None:
-        assert self.standing_in == self.instance.daemon_answers
-        assert not (self.standing_in and self.tree)
+        assert self.front is self.instance.front
+        assert not (self.front is Front.STAND_IN and self.tree)
+        assert (self.front is Front.STAND_IN) == self.instance.rests_openly
+
+    @invariant()
+    def nobody_waits_for_ever_without_a_word(self) -> None:
+        instance = self.instance
+        if instance.actual not in SERVING and instance.front is Front.LAB and instance.actual is not Actual.BACKOFF:
+            assert instance.usher_at is not None
+            assert instance.usher_at - instance.since <= PATIENCE_S
+
+    @invariant()
+    def idle_is_asleep(self) -> None:
+        if self.instance.actual is Actual.IDLE:
+            assert self.instance.next_deadline() is None
+            assert self.instance.desired is Desired.RUNNING
+
+    @invariant()
+    def sleepy_is_checked(self) -> None:
+        instance = self.instance
+        if instance.actual is Actual.READY and self.spec.idle.stop_after_s:
+            assert instance.check_at is not None or instance.incarnation in self.checks
 
     @invariant()
     def ready_only_with_a_living_server(self) -> None:

@@ -20,7 +20,7 @@ from rig.lives import (
     after,
 )
 
-from jlabd.core.actions import KillTree, Probe, SignalServer, Spawn, StandIn, StepAside
+from jlabd.core.actions import KillTree, Probe, SignalServer, Spawn, StandIn, StepAside, Usher
 from jlabd.core.events import (
     Added,
     Exited,
@@ -241,7 +241,7 @@ def test_long_backoff_is_answered_by_the_daemon():
     instance, actions = after(*BACKOFF, spec=spec)
     assert (instance.deadline, actions) == (40.5, (StandIn(),))
     _, actions = step(spec, instance, TimePassed(), 40.5)
-    assert actions == (StepAside(), Spawn(2))
+    assert actions == (Usher(), Spawn(2))
 
 
 def test_crash_of_a_stable_server_restarts_at_once():

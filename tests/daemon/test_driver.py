@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from jlabd.core.events import (
+    ActivityChecked,
     Added,
     Event,
     Exited,
@@ -20,10 +21,11 @@ from jlabd.core.events import (
     StartRequested,
     StopRequested,
     TreeEmptied,
+    Visited,
 )
 from jlabd.core.state import Actual, Desired, Instance
 from jlabd.daemon.driver import Driver
-from jlabd.spec import InstanceSpec, RestartPolicy, StopSpec, UnixListen
+from jlabd.spec import IdleSpec, InstanceSpec, RestartPolicy, StopSpec, UnixListen
 
 
 class VirtualTime:
@@ -65,6 +67,8 @@ class World:
         self.stubborn: set[str] = set()
         self.crash_after: dict[str, float] = {}
         self.standing_in: set[str] = set()
+        self.ushering: set[str] = set()
+        self.marks: dict[str, str] = {}
 
     def spawn(self, spec: InstanceSpec, incarnation: int) -> None:
         assert spec.name not in self.alive, "two processes of one instance"
@@ -94,10 +98,19 @@ class World:
         self._later(3.0, spec, ProbeSucceeded(incarnation))
 
     def stand_in(self, spec: InstanceSpec) -> None:
+        self.ushering.discard(spec.name)
         self.standing_in.add(spec.name)
+
+    def usher(self, spec: InstanceSpec) -> None:
+        self.standing_in.discard(spec.name)
+        self.ushering.add(spec.name)
 
     def step_aside(self, spec: InstanceSpec) -> None:
         self.standing_in.discard(spec.name)
+        self.ushering.discard(spec.name)
+
+    def check_activity(self, spec: InstanceSpec, incarnation: int) -> None:
+        self._later(0.1, spec, ActivityChecked(incarnation, self.marks.get(spec.name)))
 
     def _later(self, delay: float, spec: InstanceSpec, event: Event) -> None:
         self.time.later(delay, lambda: self.driver.post(spec.name, event))
@@ -241,3 +254,39 @@ def test_a_recovered_backoff_comes_to_its_end(world: World) -> None:
     world.driver.post("carol", Recovered(None, tree_empty=True))
     world.time.run(60)
     assert [when for name, when in world.spawned if name == "carol"] == [end]
+
+
+def test_a_night_and_a_morning(world: World) -> None:
+    """A lab that nobody uses sleeps after its time, not before, and the first visit wakes it."""
+    began = world.time.now()
+    world.driver.admit(replace(make_spec("carol"), on_demand=True, idle=IdleSpec(stop_after_s=7200)))
+    world.driver.post("carol", Added(start=True))
+    assert (state(world, "carol"), spawns(world, "carol")) == (Actual.IDLE, [])
+    world.driver.post("carol", Visited())
+    assert world.ushering == {"carol"}
+    world.time.run(3600)
+    world.marks["carol"] = "the last thing that she did"
+    world.time.run(7000)
+    assert state(world, "carol") is Actual.READY
+    world.time.run(600)
+    assert (state(world, "carol"), world.standing_in) == (Actual.IDLE, {"carol"})
+    world.time.run(40_000)
+    world.driver.post("carol", Visited())
+    world.time.run(10)
+    assert state(world, "carol") is Actual.READY
+    assert spawns(world, "carol") == pytest.approx([began, began + 51_200])
+    assert world.driver.entry("carol").instance.restarts == 0
+
+
+def test_long_restart_is_ushered(world: World) -> None:
+    """Visitors of a restart wait without a word for five seconds, then the daemon speaks to them."""
+    world.stubborn.add("alice")
+    world.driver.post("alice", RestartRequested())
+    world.time.run(4.9)
+    assert world.ushering == set()
+    world.time.run(0.2)
+    assert world.ushering == {"alice"}
+    world.driver.answer_again("alice")
+    world.driver.answer_again("bob")
+    world.time.run(20)
+    assert (state(world, "alice"), world.ushering, world.standing_in) == (Actual.READY, set(), set())

@@ -50,7 +50,7 @@ async def answering(place, *pieces):
     ("pieces", "said"),
     [
         ((b"",), r"the connection ended without an answer"),
-        ((b"garbage\r\n\r\n",), r"the connection ended without an answer"),
+        ((b"garbage\r\n\r\n",), r"what it answered is not HTTP"),
         ((5,), r"no answer within 0\.2 s"),
         ((b"HTTP/1.1 200 OK\r\n\r\n", *[b"x", 0.05] * 100), r"no answer within 0\.2 s"),
         ((http("[1]"),), "not as JupyterLab does"),
