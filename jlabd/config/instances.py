@@ -67,6 +67,9 @@ def _contradictions(table: InstanceTable) -> Iterator[Finding]:
         yield ("password_hash_file",), "cannot be used together with password_hash, keep one of them"
     if table.command and table.config_files:
         yield ("config_files",), "are for JupyterLab, not for the program of command; leave one of them out"
+    for key in ("stop_after", "cull_kernels_after"):
+        if table.command and getattr(table.idle, f"{key}_s"):
+            yield ("idle", key), "needs JupyterLab, which says what goes on in it; write 0 for the program of command"
     most, high = table.limits.memory_max, table.limits.memory_high
     if most is not None and high is not None and high >= most:
         yield ("limits", "memory_high"), "is not below memory_max and would never matter, write less or leave it out"

@@ -63,7 +63,6 @@ def _listed(value: object) -> object:
 
 Flag = Annotated[bool, PlainValidator(quantities.flag)]
 Seconds = Annotated[float, PlainValidator(quantities.seconds)]
-Never = Annotated[Seconds, only(0.0)]
 PositiveSeconds = Annotated[float, PlainValidator(quantities.positive_seconds)]
 Size = Annotated[int, PlainValidator(quantities.size)]
 Memory = Annotated[int, PlainValidator(quantities.memory)]
@@ -167,8 +166,8 @@ class HealthTable(Table):
 class IdleTable(Table):
     """`idle` of an instance."""
 
-    stop_after_s: Never = Field(default=_IDLE.stop_after_s, alias="stop_after")
-    cull_kernels_after_s: Never = Field(default=_IDLE.cull_kernels_after_s, alias="cull_kernels_after")
+    stop_after_s: Seconds = Field(default=_IDLE.stop_after_s, alias="stop_after")
+    cull_kernels_after_s: Seconds = Field(default=_IDLE.cull_kernels_after_s, alias="cull_kernels_after")
 
 
 class LimitsTable(Table):
@@ -220,7 +219,7 @@ class InstanceTable(Table):
     base_url: BaseUrl | None = None
     listen: InstanceListen = None
     autostart: Flag = _INSTANCE.autostart
-    on_demand: Annotated[Flag, only(_INSTANCE.on_demand)] = _INSTANCE.on_demand
+    on_demand: Flag = _INSTANCE.on_demand
     env: Environment = Field(default={}, repr=False)
     env_file: PathOrNone = _INSTANCE.env_file
     umask: Umask = _INSTANCE.umask

@@ -13,6 +13,9 @@ from jlabd.spec import InstanceSpec, Listen, TcpListen, UnixListen
 NO_PORT = 8888
 """With a unix socket jupyter_server insists on its default port: any other is an error."""
 
+CULL_INTERVAL_S = 60
+"""The longest pause between two looks for kernels to cull."""
+
 
 def lab_settings(spec: InstanceSpec, secrets: Secrets, hostnames: Sequence[str] = ()) -> dict[str, Any]:
     """Return the settings of one incarnation: JSON, and secret.
@@ -86,6 +89,22 @@ def _address(listen: Listen) -> dict[str, Any]:
 
 
 def _kernels(spec: InstanceSpec) -> dict[str, Any]:
-    """Return the kernels' transport under the names of jupyter_client 8 and 7."""
+    """Return how kernels live: their transport under the names of jupyter_client 8 and 7, and when they are culled."""
     transport = {"transport": spec.kernel.transport}
-    return {"KernelManager": transport, "ConnectionFileMixin": transport}
+    culling = _culling(spec.idle.cull_kernels_after_s)
+    # The subclass too: what a user configures for it would win otherwise.
+    managers = dict.fromkeys(("MappingKernelManager", "AsyncMappingKernelManager"), culling) if culling else {}
+    return {"KernelManager": transport, "ConnectionFileMixin": transport, **managers}
+
+
+def _culling(after_s: float) -> dict[str, Any]:
+    """Return when kernels are culled. One that computes never is; one that a tab shows not either, unless its owner
+    configures `cull_connected`, which is left open.
+    """
+    if not after_s:
+        return {}
+    return {
+        "cull_idle_timeout": max(1, round(after_s)),
+        "cull_interval": max(1, min(CULL_INTERVAL_S, round(after_s / 5))),
+        "cull_busy": False,
+    }

@@ -9,6 +9,7 @@ import pytest
 from jlabd.config.read import load
 from jlabd.spec import (
     DaemonSpec,
+    IdleSpec,
     InstanceSpec,
     KernelSpec,
     Limits,
@@ -269,10 +270,7 @@ def test_what_is_wrong_with_one(files, keys, expected):
 @pytest.mark.parametrize(
     ("value", "default"),
     [
-        ("on_demand = true", "on_demand = false"),
         ("warm = false", "warm = true"),
-        ("idle.stop_after = '1h'", "idle.stop_after = '0s'"),
-        ("idle.cull_kernels_after = 5", "idle.cull_kernels_after = '0'"),
         ("kernel.asyncio_run = true", "kernel.asyncio_run = false"),
     ],
 )
@@ -283,6 +281,30 @@ def test_keys_of_later_versions(files, value, default):
         f"jlabd.toml:2: instance.a.{key}: is not available in this version, leave it out"
     ]
     assert files.check(f"[instance.a]\n{default}\n") == []
+
+
+def test_sleep_is_for_jupyterlab(files):
+    """Only JupyterLab says what goes on in it; any program may be started on demand."""
+    text = """[defaults]
+idle.stop_after = "2h"
+[instance.a]
+on_demand = true
+idle.cull_kernels_after = "1h"
+[instance.b]
+on_demand = true
+command = ["/bin/b"]
+idle.stop_after = 0
+[instance.c]
+command = ["/bin/c"]
+"""
+    told = files.check(text)
+    assert told == [
+        "jlabd.toml:2: defaults.idle.stop_after: needs JupyterLab, which says what goes on in it; "
+        "write 0 for the program of command"
+    ]
+    instances = files.load(text.partition("[instance.c]")[0]).configuration.instances
+    assert instances["a"].idle == IdleSpec(stop_after_s=7200, cull_kernels_after_s=3600)
+    assert (instances["b"].on_demand, instances["b"].idle.stop_after_s) == (True, 0)
 
 
 def test_who_an_instance_runs_as(files):

@@ -37,7 +37,7 @@ limits = "x"
 
 [instance."b/c"]
 root_dir = "~/work"
-idle.stop_after = "1h"
+idle.stop_after = "1 hour"
 
 [instnce.x]
 """
@@ -71,7 +71,8 @@ jlabd.toml:26: instance."b/c".user: is missing; the daemon runs as root, so writ
 user = "alice"
 jlabd.toml:27: instance."b/c".root_dir: '~/work' is not an absolute path, ~ is not filled in, write the folder's whole \
 path from /
-jlabd.toml:28: instance."b/c".idle.stop_after: is not available in this version, leave it out
+jlabd.toml:28: instance."b/c".idle.stop_after: '1 hour' is not a time, write a number of seconds or a text like \
+"90s", "5min", "2h"
 jlabd.toml:30: instnce: is unknown, did you mean instance?
 """
 
