@@ -1,7 +1,8 @@
 #!/bin/sh
 # Make the lock files again: sh packaging/lock/make.sh UV [--upgrade]
 # Pins stay as they are where they still fit; --upgrade takes the newest releases. One file for each stage, every one with
-# the same pins as the stage before, so that a stage can be installed on top of another.
+# the same pins as the stage before, so that a stage can be installed on top of another. Extras stay in the pins: without
+# them pip 23 takes “coverage[toml]” for something that is not pinned as soon as there is a newer coverage.
 set -eu
 uv=$1
 shift
@@ -11,7 +12,7 @@ lock=packaging/lock
 compile() { # OUTPUT SOURCE…
     output=$lock/$1
     shift
-    "$uv" pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+    "$uv" pip compile --quiet --universal --no-strip-extras --generate-hashes --python-version 3.11 \
         --custom-compile-command "make lock" --output-file "$output" "$@"
     echo "$output: $(grep -c '^[A-Za-z0-9]' "$output") packages"
 }
