@@ -85,9 +85,9 @@ class Visitor:
         return {urlsplit(url).hostname for url in self.requests if not url.startswith(("data:", "blob:"))}
 
     def picture(self, path):
-        """Write down what is seen, for whoever looks into a failure."""
+        """Write down what is seen, for whoever looks into a failure; return what the browser said."""
         self.page.screenshot(path=path)
-        print(f"{self.page.url}: see {path}", *self.complaints, sep="\n")
+        return "\n".join([f"{self.page.url} looked like {path}", *self.complaints])
 
     def _note(self, message):
         where = message.location.get("url", "")
@@ -105,14 +105,11 @@ class Chromium:
         self._browser = browser
 
     @contextmanager
-    def visitor(self, folder):
-        """Give a visitor whom nobody knows yet. If the block raises, a picture of the page is in `folder`."""
+    def visitor(self):
+        """Give a visitor whom nobody knows yet."""
         visitor = Visitor(self._browser)
         try:
             yield visitor
-        except BaseException:
-            visitor.picture(folder / "browser.png")
-            raise
         finally:
             visitor.context.close()
 

@@ -5,6 +5,17 @@ from rig.daemon import daemons
 from rig.nginx import Nginx
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Take a picture of what the browser shows when a test fails."""
+    report = yield
+    visitor = getattr(item, "funcargs", {}).get("visitor")
+    if report.failed and call.when == "call" and visitor is not None:
+        folder = item.funcargs["request"].getfixturevalue("tmp_path")
+        report.sections.append(("browser", visitor.picture(folder / "browser.png")))
+    return report
+
+
 @pytest.fixture
 def jlabd():
     """Make daemons; in the end all are stopped, and nothing that they ever started may live."""

@@ -20,9 +20,9 @@ def browser():
 
 
 @pytest.fixture
-def visitor(browser, tmp_path):
+def visitor(browser):
     """Somebody with a window of her own."""
-    with browser.visitor(tmp_path) as made:
+    with browser.visitor() as made:
         yield made
 
 
