@@ -130,11 +130,10 @@ class ControlServer:
     # Connections
 
     async def _accept_all(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             try:
-                connection, _ = await loop.sock_accept(listener)
-                await self._receive(connection)
+                # Who has been accepted is received also when this is cancelled meanwhile.
+                await asyncio.shield(self._receive(await _accept(listener)))
             except OSError as error:
                 _log.warning("The control socket takes no connection for a moment", error=str(error))
                 await asyncio.sleep(NO_DESCRIPTORS_PAUSE_S)
@@ -189,6 +188,24 @@ class ControlServer:
             return await self._callers.identify(peer_of(connection))
         except TimeoutError:
             raise Refusal(503, "the system does not say who you are; is its directory service down?") from None
+
+
+async def _accept(listener: socket.socket) -> socket.socket:
+    """Do what the loop's own sock_accept does, which loses who comes in the moment when it is cancelled."""
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except BlockingIOError:
+            somebody_came = asyncio.Event()
+            loop.add_reader(listener, somebody_came.set)
+            try:
+                await somebody_came.wait()
+            finally:
+                loop.remove_reader(listener)
+        else:
+            connection.setblocking(False)
+            return connection
 
 
 class _Guests:

@@ -170,3 +170,20 @@ async def test_file_in_the_way_is_not_removed(supervisor, tmp_path):
         await server.start()
     await server.close()
     assert path.read_text() == "precious"
+
+
+async def test_who_comes_while_it_pauses(supervisor, folder):
+    """A connection that comes in the very moment of a pause waits, and is served afterwards."""
+    server = ControlServer(str(folder / "control.sock"), supervisor, lambda: "none")
+    await server.start()
+    await asyncio.sleep(0.05)  # it is waiting for somebody
+    client = socket.socket(socket.AF_UNIX)
+    client.connect(str(folder / "control.sock"))
+    asyncio.get_running_loop().call_soon(server.pause)  # just before the loop looks who is there
+    await asyncio.sleep(0.05)
+    server.resume()
+    client.sendall(raw("GET", "/status"))
+    client.settimeout(10)
+    assert b" 200 " in await asyncio.to_thread(client.recv, 1000)
+    client.close()
+    await server.close()
