@@ -16,7 +16,9 @@ import time
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers everything with who it is."""
+    """Answers everything with who it is, whole or not at all."""
+
+    wbufsize = -1
 
     def do_GET(self):
         """Answer; if the query is ?until=PATH, once that exists."""

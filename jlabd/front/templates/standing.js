@@ -92,8 +92,9 @@
   };
 
   const ask = async (signal) => {
+    const patient = facts.mood === "wait" && part("offline").hidden;
     const answer = await fetch(location.pathname, {
-      headers: { [main.dataset.progress]: facts.mood === "wait" ? "wait" : "1" },
+      headers: { [main.dataset.progress]: patient ? "wait" : "1" },
       cache: "no-store",
       redirect: "manual",
       signal,
