@@ -110,7 +110,8 @@ class App:
 
     def _wire(self, configuration: Configuration, stack: contextlib.AsyncExitStack) -> None:
         daemon = configuration.daemon
-        self._trees = choose_trees(daemon.runtime_dir)
+        chronicle = Chronicle(self._journal)
+        self._trees = choose_trees(daemon.runtime_dir, chronicle.note_memory_kill)
         stack.callback(self._trees.close)
         self._listeners = Listeners(daemon, nginx_group(configuration.nginx), self._fdstore)
         self._stand_ins = StandIns()
@@ -122,7 +123,7 @@ class App:
         self._hands = RealHands(around, self._stand_ins, self._prober, self._tasks, self._standing)
         self._driver = Driver(self._hands, LoopTimer())
         self._hands.post = self._driver.post
-        self._driver.watch(Chronicle(self._journal).note)
+        self._driver.watch(chronicle.note)
         store = Store(daemon.state_dir, boot_id())
         self._recovery = Recovery(self._driver, self._hands, store.read(), self._kept_sockets())
         self._remembering = Remembering(self._driver, self._hands, store)
@@ -208,6 +209,9 @@ class App:
 
     def _apply(self, plan: Plan, configuration: Configuration) -> None:
         self._roster.apply(plan, dict(configuration.instances))
+        for name, change in plan.changed.items():
+            if "limits" in change.fields and not change.restart:
+                self._hands.limit(configuration.instances[name])
         notify(_supervising(configuration))
 
     def _admin_group(self) -> str:

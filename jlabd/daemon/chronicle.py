@@ -6,6 +6,7 @@ import structlog
 
 from jlabd.core.arrival import TAKEN_OVER
 from jlabd.core.state import Actual, Instance
+from jlabd.processes.tree import MemoryKill
 from jlabd.status.journal import Journal
 
 log = structlog.get_logger()
@@ -37,6 +38,13 @@ class Chronicle:
             pid=after.pid,
             **_click_to_ready(before, after),
         )
+
+    def note_memory_kill(self, kill: MemoryKill) -> None:
+        """Tell that the kernel killed processes of an instance, which may live on without them."""
+        who = "a process of it was" if kill.processes == 1 else f"{kill.processes} processes of it were"
+        reason = f"{who} {kill.describe()}"
+        log.warning("Memory ran out in an instance.", instance=kill.instance, reason=reason)
+        self._journal.record(kill.instance, "memory", None, reason, processes=kill.processes, limit=kill.limit)
 
 
 def is_news(before: Instance, after: Instance) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import structlog
 
@@ -140,6 +141,14 @@ class RealHands:
             self.around.trees.enrol(life.spec.name, uid, life.process.identity)
             name = f"{life.spec.name} incarnation {life.incarnation}"
             life.task = self._tasks.start(self._see_to_the_end(life), name)
+            self.limit(life.spec)
+
+    def limit(self, spec: InstanceSpec) -> None:
+        """Put the limits of `spec` in force for what runs, or is being started."""
+        life = self._lives.get(spec.name)
+        if life is not None:
+            life.spec = replace(life.spec, limits=spec.limits)
+        self._tasks.start(self.around.trees.limit(spec.name, spec.limits), f"{spec.name} limits")
 
     def server(self, name: str) -> Server | None:
         """Return who the server of `name` is, None if it has none."""
@@ -166,20 +175,22 @@ class RealHands:
     # The tasks
 
     async def _live(self, life: Life) -> None:
-        name, number = life.spec.name, life.incarnation
+        name, number, limits = life.spec.name, life.incarnation, life.spec.limits
         try:
             life.process = await begin(life, self.around)
         except StartError as error:
             await clear_away(life, self.around)
             self.post(name, SpawnFailed(number, error.reason, error.permanent, random.random()))  # noqa: S311  (jitter)
             return
+        if life.spec.limits != limits:
+            self.limit(life.spec)
         self.post(name, Spawned(number, life.process.pid))
         await self._see_to_the_end(life)
 
     async def _see_to_the_end(self, life: Life) -> None:
         ended, said = await outlive(life)
         life.process = None
-        reason = said or f"the server {ended.describe()}"
+        reason = said or f"the server {ended.describe(self.around.trees.memory_kill(life.spec.name))}"
         self.post(life.spec.name, Exited(life.incarnation, reason, ended.clean, permanent=bool(said)))
 
     async def _end(self, life: Life) -> None:

@@ -113,7 +113,7 @@ async def _begin(life: Life, around: Surroundings) -> Process:
     await around.turnstile.come()
     listener = around.listeners.open(spec)
     _furnish(life, around)
-    enrolment = around.trees.prepare(spec.name, life.account.uid)
+    enrolment = around.trees.prepare(spec.name, life.account.uid, spec.limits)
     launch = plan(
         spec,
         life.account,

@@ -123,6 +123,7 @@ class Office:
             config_loads=self._reloader.loads,
             config_failures=self._reloader.failures,
             cpu_seconds=self._observer.cpu_seconds(),
+            memory_kills=self._hands.around.trees.memory_kills(),
         )
 
     def request(self, verb: str, name: str, by: str) -> None:

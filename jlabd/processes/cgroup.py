@@ -70,12 +70,12 @@ def pids(folder: str) -> list[int]:
     found: list[int] = []
     for inner in (folder, *_below(folder)):
         try:
-            text = Path(inner, "cgroup.procs").read_bytes()
+            listed = Path(inner, "cgroup.procs").read_bytes()
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP):  # removed meanwhile, or threads only
                 continue
             raise
-        found += [int(pid) for pid in text.split() if pid != b"0"]
+        found += [int(pid) for pid in listed.split() if pid != b"0"]
     return found
 
 
@@ -90,7 +90,7 @@ def kill_all(folder: str) -> None:
     Without `has_kill` this is one round of killing in a frozen cgroup, to be repeated.
     """
     if has_kill(folder):
-        _write(f"{folder}/cgroup.kill", b"1")
+        write(f"{folder}/cgroup.kill", b"1")
     else:
         kill_one_by_one(folder)
 
@@ -99,12 +99,12 @@ def kill_one_by_one(folder: str) -> None:
     """Kill what is in the cgroup and below it, process by process, while none of them can fork. Raises OSError."""
     freeze = f"{folder}/cgroup.freeze"
     with contextlib.suppress(FileNotFoundError):
-        _write(freeze, b"1")
+        write(freeze, b"1")
     for pid in pids(folder):
         with contextlib.suppress(ProcessLookupError):
             _kill_member(pid, folder)
     with contextlib.suppress(FileNotFoundError):
-        _write(freeze, b"0")
+        write(freeze, b"0")
 
 
 def _kill_member(pid: int, folder: str) -> None:
@@ -137,24 +137,32 @@ def survivors(folder: str) -> list[procfs.Stat]:
 
 def cpu_seconds(folder: str) -> float | None:
     """Return the processor time that everything in the cgroup ever used, None if the system does not count it."""
-    found = re.search(r"^usage_usec (\d+)", _text(f"{folder}/cpu.stat"), re.MULTILINE)
+    found = re.search(r"^usage_usec (\d+)", text(f"{folder}/cpu.stat"), re.MULTILINE)
     return int(found[1]) / 1e6 if found else None
 
 
 def memory_bytes(folder: str) -> int | None:
     """Return the memory charged to the cgroup, page cache included; None without the memory controller."""
-    text = _text(f"{folder}/memory.current")
-    return int(text) if text else None
+    current = text(f"{folder}/memory.current")
+    return int(current) if current else None
 
 
-def _text(path: str) -> str:
+def memory_limit(folder: str) -> int | None:
+    """Return the most memory in bytes that the cgroup may hold; None if there is no limit."""
+    value = text(f"{folder}/memory.max").strip()
+    return int(value) if value.isdigit() else None
+
+
+def text(path: str) -> str:
+    """Return the content of a cgroup's file, empty if that does not exist or cannot be read."""
     try:
         return Path(path).read_text(encoding="ascii")
     except OSError:
         return ""
 
 
-def _write(path: str, data: bytes) -> None:
+def write(path: str, data: bytes) -> None:
+    """Write into a cgroup's file, at one stroke. Raises OSError."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(descriptor, data)
@@ -164,6 +172,6 @@ def _write(path: str, data: bytes) -> None:
 
 def _below(folder: str) -> list[str]:
     """Return the cgroups below `folder`, each before those below itself."""
-    if "nr_descendants 0\n" in _text(f"{folder}/cgroup.stat"):
+    if "nr_descendants 0\n" in text(f"{folder}/cgroup.stat"):
         return []
     return [path for path, _, _ in os.walk(folder)][1:]

@@ -11,21 +11,26 @@ import asyncio
 import contextlib
 import hashlib
 import os
-import select
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
 
-from jlabd.processes import cgroup
+from jlabd.processes import cgroup, controllers
+from jlabd.processes.cgroup_events import EventsWatch, MemoryWatch
+from jlabd.processes.controllers import Unenforced
 from jlabd.processes.hunt import REPORT_EVERY_S, Hunter, log_survivors
 from jlabd.processes.marks import RecentSnapshot, Target, mark_of
 from jlabd.processes.refusals import SpawnError
-from jlabd.processes.tree import Enrolment
+from jlabd.processes.tree import NO_LIMITS, Enrolment, MemoryKill
 from jlabd.processes.usage import Usage, memory_of
+from jlabd.threads import in_thread
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from jlabd.processes.identity import Identity
+    from jlabd.spec import Limits
 
 log = structlog.get_logger()
 
@@ -41,22 +46,40 @@ class CgroupTrees:
 
     kind = "cgroup"
 
-    def __init__(self, runtime_dir: str, own_folder: str) -> None:
+    def __init__(
+        self,
+        runtime_dir: str,
+        own_folder: str,
+        *,
+        rearrange: bool = False,
+        tell: Callable[[MemoryKill], None] = lambda _: None,
+    ) -> None:
+        """`own_folder` is the cgroup below which the leaves are to be; `rearrange`: processes in it may be moved.
+
+        `tell` is told when the kernel kills for want of memory.
+        """
         self._runtime_dir = runtime_dir
+        self._unit = own_folder
+        self._rearrange = rearrange
         self._base = base_folder(runtime_dir, own_folder)
         self._folders: dict[str, int] = {}
         """Open folders of the leaves that were prepared."""
         self._targets: dict[str, Target] = {}
-        self._watch = _EventsWatch()
+        self._watch = EventsWatch()
+        self._memory = MemoryWatch(self._watch, tell)
+        self._unenforced = Unenforced()
         self._hunter = Hunter(None)
         self._recent = RecentSnapshot()
 
-    def prepare(self, name: str, uid: int | None) -> Enrolment:
+    def prepare(self, name: str, uid: int | None, limits: Limits = NO_LIMITS) -> Enrolment:
         """Make the instance's leaf. Raises SpawnError."""
         target = self._targets[name] = self._target(name, os.geteuid() if uid is None else uid)
         self._close_folder(name)
         try:
             self._folders[name] = make_leaf(self._leaf(name))
+            self._hand_down(name, limits)
+            controllers.set_limits(self._leaf(name), limits)
+            self._memory.follow(name, self._leaf(name))
         except OSError as error:
             raise SpawnError(
                 f"Cannot make the cgroup {self._leaf(name)}: {error.strerror}. "
@@ -69,6 +92,31 @@ class CgroupTrees:
         """Say which process is the server."""
         target = self._targets.setdefault(name, self._target(name, os.geteuid() if uid is None else uid))
         target.leader = leader
+        self._follow(name)
+
+    async def limit(self, name: str, limits: Limits) -> None:
+        """Put other limits in force for what runs."""
+        self._hand_down(name, limits)
+        try:
+            await in_thread(lambda: controllers.set_limits(self._leaf(name), limits))
+        except (FileNotFoundError, ProcessLookupError):  # it has ended
+            return
+        except OSError as error:
+            log.warning("New limits could not be put in force.", instance=name, error=str(error))
+
+    def _hand_down(self, name: str, limits: Limits) -> None:
+        """Have the controllers in the leaves, as far as possible, and say what is missing for `limits`."""
+        if self._rearrange:
+            controllers.make_room(self._unit)
+        have = controllers.hand_down(self._unit) & controllers.hand_down(self._base)
+        self._unenforced.tell(name, controllers.needed(limits) - have)
+
+    def _follow(self, name: str) -> None:
+        """Watch a leaf that an earlier daemon made."""
+        try:
+            self._memory.follow(name, self._leaf(name))
+        except OSError as error:
+            log.warning("Nobody will notice if memory runs out.", instance=name, error=str(error))
 
     async def kill(self, name: str) -> None:
         """Kill everything in the leaf, then what left it; remove the leaf."""
@@ -76,6 +124,7 @@ class CgroupTrees:
         target = self._targets.get(name) or self._target(name, None)
         await self._empty(name, leaf)
         await self._hunter.kill(target, clean_looks=1)
+        self._memory.leave(name)
         await self._remove(leaf)
         if self._targets.get(name) is target:
             del self._targets[name]
@@ -111,8 +160,17 @@ class CgroupTrees:
             return Usage(0.0, 0)
         return Usage(seconds, memory_of(self.pids(name)) if memory is None else memory)
 
+    def memory_kill(self, name: str) -> MemoryKill | None:
+        """Return how the kernel killed a process of the instance for want of memory, if it just did."""
+        return self._memory.just_now(name)
+
+    def memory_kills(self) -> Mapping[str, int]:
+        """Return by instance how many processes the kernel killed for want of memory."""
+        return self._memory.totals
+
     def close(self) -> None:
         """Let go of the leaves; no process is touched."""
+        self._memory.close()
         for name in list(self._folders):
             self._close_folder(name)
         self._watch.close()
@@ -178,48 +236,7 @@ def base_folder(runtime_dir: str, own_folder: str) -> str:
 def make_leaf(leaf: str) -> int:
     """Make the cgroup and the one above it if they are not there; return the open folder. Raises OSError."""
     with contextlib.suppress(FileExistsError):
-        Path(leaf).parent.mkdir(0o755)
+        Path(leaf).parent.mkdir(0o755, parents=True)
     with contextlib.suppress(FileExistsError):
         Path(leaf).mkdir(0o755)
     return os.open(leaf, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-
-
-class _EventsWatch:
-    """Waits for changes of cgroup.events files.
-
-    They announce themselves as “urgent” (EPOLLPRI). asyncio knows only readable and writable, so an epoll of our own
-    hangs in its loop.
-    """
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._epoll = select.epoll()
-        self._waiting: dict[int, asyncio.Event] = {}
-        self._loop.add_reader(self._epoll.fileno(), self._dispatch)
-
-    def close(self) -> None:
-        self._loop.remove_reader(self._epoll.fileno())
-        self._epoll.close()
-
-    async def emptied(self, events: int, timeout: float) -> bool:
-        """Wait until the cgroup of this open cgroup.events is empty, `timeout` seconds at most; say whether it is."""
-        changed = self._waiting[events] = asyncio.Event()
-        self._epoll.register(events, select.EPOLLPRI)
-        try:
-            async with asyncio.timeout(timeout):
-                while cgroup.is_populated(events):
-                    await changed.wait()
-                    changed.clear()
-        except TimeoutError:
-            return False
-        finally:
-            self._epoll.unregister(events)
-            del self._waiting[events]
-        return True
-
-    def _dispatch(self) -> None:
-        for descriptor, _ in self._epoll.poll(0):
-            with contextlib.suppress(OSError):
-                os.pread(descriptor, 4096, 0)  # reading is what marks the change as seen
-            if descriptor in self._waiting:
-                self._waiting[descriptor].set()

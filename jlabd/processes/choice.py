@@ -17,42 +17,57 @@ from jlabd.processes.cgroup_trees import CgroupTrees, base_folder, make_leaf
 from jlabd.processes.marked_trees import MarkedTrees
 
 if TYPE_CHECKING:
-    from jlabd.processes.tree import TreeKeeper
+    from collections.abc import Callable
+
+    from jlabd.processes.tree import MemoryKill, TreeKeeper
 
 log = structlog.get_logger()
 
 _PROBE_TIMEOUT_S = 5.0
+_LABS_SUFFIX = "-labs.service"
 
 
-def choose_trees(runtime_dir: str) -> TreeKeeper:
+def choose_trees(runtime_dir: str, tell: Callable[[MemoryKill], None] = lambda _: None) -> TreeKeeper:
     """Return cgroups if a leaf can really be made, joined and killed, else marks.
 
+    With cgroups `tell` is told when the kernel kills for want of memory.
     To be called in the running loop, which it holds up for some 30 ms.
     """
     own = cgroup.own_folder()
     if own is None:
         log.info("There is no cgroup v2 here; processes are told apart by marks.")
         return MarkedTrees(runtime_dir)
-    for folder in _candidates(runtime_dir, own):
+    for folder in candidates(runtime_dir, own):
         try:
             _try_out(f"{base_folder(runtime_dir, folder)}/probe")
         except OSError as error:
             log.info("A cgroup cannot be used.", folder=folder, reason=str(error))
         else:
-            return CgroupTrees(runtime_dir, folder)
+            return CgroupTrees(runtime_dir, folder, rearrange=folder.endswith(_LABS_SUFFIX), tell=tell)
     log.info("No cgroup can be used; processes are told apart by marks.")
     return MarkedTrees(runtime_dir)
 
 
-def _candidates(runtime_dir: str, own: str) -> list[str]:
-    """Return the cgroups below which the leaves may be, best first.
+def candidates(runtime_dir: str, own: str) -> list[str]:
+    """Return the cgroups below which the leaves may be, best first, for a daemon in the cgroup `own`.
 
-    That is the one of the unit that is there for the labs alone (packaging/jlabd-labs.service), else our own; but where
-    an earlier daemon made leaves, there they stay.
+    That is the one of the unit that is there for the labs alone (packaging/jlabd-labs.service), else our own unit's;
+    but where an earlier daemon made leaves, there they stay.
     """
-    labs = f"{own.removesuffix('.service')}-labs.service"
-    folders = [labs, own] if own.endswith(".service") and Path(labs).is_dir() else [own]
+    unit = _unit_of(own)
+    labs = f"{unit.removesuffix('.service')}{_LABS_SUFFIX}"
+    folders = [labs, unit] if unit.endswith(".service") and Path(labs).is_dir() else [unit]
     return sorted(folders, key=lambda folder: not Path(base_folder(runtime_dir, folder)).is_dir())
+
+
+def _unit_of(own: str) -> str:
+    """Return the unit's cgroup if systemd put us in one below it (DelegateSubgroup=, since 254), else our own."""
+    above = str(Path(own).parent)
+    try:
+        delegated = above.endswith(".service") and os.getxattr(above, "user.delegate") == b"1"
+    except OSError:
+        delegated = False
+    return above if delegated else own
 
 
 def _try_out(leaf: str) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jlabd.processes.spawn import Process
+    from jlabd.processes.tree import MemoryKill
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +25,15 @@ class Exit:
         """Whether it ended by itself and says that all is well."""
         return self.code == 0
 
-    def describe(self) -> str:
-        """Return how it ended, to follow “the server”."""
+    def describe(self, memory_kill: MemoryKill | None = None) -> str:
+        """Return how it ended, to follow “the server”; `memory_kill` is what the kernel had done just before."""
+        if memory_kill is None or self.clean:
+            return self._describe()
+        if self.code is None and self.signal in (None, signal.SIGKILL):
+            return f"was {memory_kill.describe()}"
+        return f"{self._describe()}, just after a process of it was {memory_kill.describe()}"
+
+    def _describe(self) -> str:
         if self.signal is not None:
             return f"was killed by signal {self.signal} ({_name(self.signal)})"
         if self.code is not None:

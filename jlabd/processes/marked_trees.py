@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from jlabd.processes.controllers import Unenforced, needed
 from jlabd.processes.hunt import Hunter
 from jlabd.processes.marks import RecentSnapshot, Snapshot, Target, mark_of, take_snapshot
 from jlabd.processes.reaper import Reaper
-from jlabd.processes.tree import Enrolment
+from jlabd.processes.tree import NO_LIMITS, Enrolment, MemoryKill
 from jlabd.processes.usage import Usage, usage
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from jlabd.processes.identity import Identity
+    from jlabd.spec import Limits
 
 
 class MarkedTrees:
@@ -26,12 +30,18 @@ class MarkedTrees:
         self._reaper = Reaper()
         self._hunter = Hunter(self._reaper)
         self._recent = RecentSnapshot()
+        self._unenforced = Unenforced()
 
-    def prepare(self, name: str, uid: int | None) -> Enrolment:
-        """Make ready for a new incarnation. Raises nothing."""
+    def prepare(self, name: str, uid: int | None, limits: Limits = NO_LIMITS) -> Enrolment:
+        """Make ready for new processes. Raises nothing."""
+        self._unenforced.tell(name, needed(limits))
         target = self._targets[name] = self._target(name, os.geteuid() if uid is None else uid)
         self._recent.forget()
         return Enrolment(None, target.mark)
+
+    async def limit(self, name: str, limits: Limits) -> None:
+        """Say that this cannot be done."""
+        self._unenforced.tell(name, needed(limits))
 
     def enrol(self, name: str, uid: int | None, leader: Identity) -> None:
         """Say which process is the server."""
@@ -63,6 +73,14 @@ class MarkedTrees:
     def usage(self, name: str) -> Usage:
         """Return what the instance uses. Raises OSError."""
         return usage(self.pids(name))
+
+    def memory_kill(self, _name: str) -> MemoryKill | None:
+        """Return nothing: who killed a process cannot be told without cgroups."""
+        return None
+
+    def memory_kills(self) -> Mapping[str, int]:
+        """Return nothing, likewise."""
+        return {}
 
     def close(self) -> None:
         """Stop burying orphans; no process is touched."""

@@ -9,9 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from jlabd.spec import Limits
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from jlabd.processes.identity import Identity
     from jlabd.processes.usage import Usage
+
+
+NO_LIMITS = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +31,30 @@ class Enrolment:
     """For `Launch.mark`."""
 
 
+@dataclass(frozen=True, slots=True)
+class MemoryKill:
+    """The kernel killed processes of an instance because there was no memory left."""
+
+    instance: str
+    processes: int
+    limit: int | None
+    """The instance's own limit in bytes, if that was the cause."""
+
+    def describe(self) -> str:
+        """Return what was done and why, to follow “was”."""
+        if self.limit is None:
+            return "killed by the kernel: the machine, or all labs together, had no memory left"
+        return f"killed by the kernel: memory limit {_size(self.limit)}"
+
+
+def _size(size: int) -> str:
+    """Return a size as people write it: exact if that is short, else rounded."""
+    for unit, name in ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB")):
+        if size >= unit:
+            return f"{size / unit:.4g} {name}"
+    return f"{size >> 10} KiB"
+
+
 class TreeKeeper(Protocol):
     """Knows and ends the processes of each instance. To be made, used and closed in the running event loop."""
 
@@ -31,8 +62,14 @@ class TreeKeeper(Protocol):
     def kind(self) -> str:
         """Which keeper this is: “cgroup” or “marks”."""
 
-    def prepare(self, name: str, uid: int | None) -> Enrolment:
-        """Make ready for a new incarnation that runs as `uid` (None: the daemon's own). Raises SpawnError."""
+    def prepare(self, name: str, uid: int | None, limits: Limits = NO_LIMITS) -> Enrolment:
+        """Make ready for processes that run as `uid` (None: the daemon's own), within `limits`. Raises SpawnError.
+
+        Limits that cannot be enforced here are said to be so in the log, once.
+        """
+
+    async def limit(self, name: str, limits: Limits) -> None:
+        """Put other limits in force for what runs. Raises nothing."""
 
     def enrol(self, name: str, uid: int | None, leader: Identity) -> None:
         """Say which process is the server: one just spawned, or one that an earlier daemon left."""
@@ -54,6 +91,12 @@ class TreeKeeper(Protocol):
 
     def usage(self, name: str) -> Usage:
         """Return what the instance uses."""
+
+    def memory_kill(self, name: str) -> MemoryKill | None:
+        """Return how the kernel killed a process of the instance for want of memory, if it just did."""
+
+    def memory_kills(self) -> Mapping[str, int]:
+        """Return by instance how many processes the kernel killed for want of memory while this keeper looked."""
 
     def close(self) -> None:
         """Let go of everything; no process is touched."""

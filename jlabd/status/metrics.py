@@ -38,6 +38,8 @@ class Counts:
     config_loads: int = 0
     config_failures: int = 0
     cpu_seconds: Mapping[str, float] | None = None
+    memory_kills: Mapping[str, int] | None = None
+    """Processes that the kernel killed because there was no memory left, by instance."""
 
 
 class Metrics:
@@ -87,6 +89,7 @@ class _Standing(Collector):
         yield _restarts(instances)
         yield from (_gauge(instances, field, *named) for field, named in _GAUGES.items())
         yield _cpu(counts.cpu_seconds or {})
+        yield _memory_kills(instances, counts.memory_kills or {})
 
 
 def _of_the_daemon(document: dict[str, Any], counts: Counts) -> Iterator[Metric]:
@@ -145,6 +148,14 @@ def _cpu(seconds: Mapping[str, float]) -> Metric:
     family = CounterMetricFamily("jlabd_instance_cpu_seconds", text, labels=("instance",))
     for name, used in seconds.items():
         family.add_metric((name,), used)
+    return family
+
+
+def _memory_kills(instances: list[dict[str, Any]], kills: Mapping[str, int]) -> Metric:
+    text = "Processes that the kernel killed because there was no memory left, by limit or altogether."
+    family = CounterMetricFamily("jlabd_instance_memory_kills", text, labels=("instance",))
+    for entry in instances:
+        family.add_metric((entry["name"],), kills.get(entry["name"], 0))
     return family
 
 
