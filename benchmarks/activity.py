@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/activity.py [LABS] [SECONDS]
 
 One program answers behind LABS unix sockets as jupyter_server does; driver, observer, prober and checks are the
-daemon's own, and the labs' processes are played. Prints the daemon's CPU time for each question, and what share of a core
-each way of living takes.
+daemon's own, and the labs' processes are played. Prints the daemon's CPU time for each question, and what share of a
+core each way of living takes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -173,9 +172,11 @@ async def live(folder: str, count: int, seconds: float, labs_pid: int, *, sleepy
 async def main(count: int, seconds: float) -> None:
     """Measure all of it."""
     with tempfile.TemporaryDirectory(prefix="jl", dir="/tmp") as folder:
-        labs = subprocess.Popen([sys.executable, __file__, "labs", folder, str(count)], stdout=subprocess.PIPE)
+        labs = await asyncio.create_subprocess_exec(
+            sys.executable, __file__, "labs", folder, str(count), stdout=subprocess.PIPE
+        )
         assert labs.stdout is not None
-        labs.stdout.readline()
+        await labs.stdout.readline()
         try:
             questions = {
                 "GET by aiohttp": by_a_library,
@@ -190,7 +191,7 @@ async def main(count: int, seconds: float) -> None:
                 await live(folder, count, seconds, labs.pid, sleepy=sleepy)
         finally:
             labs.kill()
-            labs.wait()
+            await labs.wait()
 
 
 if __name__ == "__main__":

@@ -98,8 +98,10 @@ def _kernels(spec: InstanceSpec) -> dict[str, Any]:
 
 
 def _culling(after_s: float) -> dict[str, Any]:
-    """Return when kernels are culled. One that computes never is; one that a tab shows not either, unless its owner
-    configures `cull_connected`, which is left open.
+    """Return when kernels are culled.
+
+    One that computes never is; one that a tab shows not either, unless its owner configures `cull_connected`, which is
+    left open.
     """
     if not after_s:
         return {}

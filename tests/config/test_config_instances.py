@@ -299,8 +299,10 @@ command = ["/bin/c"]
 """
     told = files.check(text)
     assert told == [
-        "jlabd.toml:2: defaults.idle.stop_after: needs JupyterLab, which says what goes on in it; "
-        "write 0 for the program of command"
+        (
+            "jlabd.toml:2: defaults.idle.stop_after: needs JupyterLab, which says what goes on in it; "
+            "write 0 for the program of command"
+        )
     ]
     instances = files.load(text.partition("[instance.c]")[0]).configuration.instances
     assert instances["a"].idle == IdleSpec(stop_after_s=7200, cull_kernels_after_s=3600)

@@ -20,7 +20,7 @@ from rig.lives import (
     after,
 )
 
-from jlabd.core.actions import KillTree, Probe, SignalServer, Spawn, StandIn, StepAside, Usher
+from jlabd.core.actions import KillTree, Probe, SignalServer, Spawn, StandIn, Usher
 from jlabd.core.events import (
     Added,
     Exited,
