@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
 
-from jlabd.config import listen, quantities, words
+from jlabd.config import forms, listen, quantities, words
 from jlabd.spec import (
     DaemonSpec,
     IdleSpec,
@@ -61,40 +61,44 @@ def _listed(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-Flag = Annotated[bool, PlainValidator(quantities.flag)]
-Seconds = Annotated[float, PlainValidator(quantities.seconds)]
-PositiveSeconds = Annotated[float, PlainValidator(quantities.positive_seconds)]
-Size = Annotated[int, PlainValidator(quantities.size)]
-Memory = Annotated[int, PlainValidator(quantities.memory)]
-LogSize = Annotated[int, PlainValidator(quantities.log_size)]
-Cores = Annotated[float, PlainValidator(quantities.cores)]
-Umask = Annotated[int, PlainValidator(quantities.umask)]
-StopSignal = Annotated[int, PlainValidator(quantities.stop_signal)]
-Factor = Annotated[float, PlainValidator(quantities.factor)]
-Count = Annotated[int, PlainValidator(quantities.whole(0, 1_000_000))]
-PositiveCount = Annotated[int, PlainValidator(quantities.whole(1, 1_000_000))]
-OpenFiles = Annotated[int, PlainValidator(quantities.whole(64, 1 << 30))]
-Policy = Annotated[Restart, PlainValidator(words.choice(*Restart)), AfterValidator(_restart)]
-LogLevel = Annotated[str, PlainValidator(words.choice("debug", "info", "warning", "error"))]
-LogFormat = Annotated[str, PlainValidator(words.choice("auto", "json"))]
-Transport = Annotated[str, PlainValidator(words.choice("ipc", "tcp"))]
-Account = Annotated[str, PlainValidator(words.account)]
-AccountOrNone = Annotated[str, PlainValidator(words.account_or_none)]
-Path = Annotated[str, PlainValidator(words.path)]
-PathOrNone = Annotated[str, PlainValidator(words.path_or_none)]
-SecretFile = Annotated[str, PlainValidator(words.secret_file)]
-NginxPath = Annotated[str, PlainValidator(words.nginx_path)]
-BaseUrl = Annotated[str, PlainValidator(words.base_url)]
-HostOrNone = Annotated[str, PlainValidator(words.host_name_or_none)]
-Hosts = Annotated[list[Annotated[str, PlainValidator(words.host_name)]], BeforeValidator(_listed)]
-PasswordHash = Annotated[str, PlainValidator(words.password_hash)]
-Text = Annotated[str, PlainValidator(words.text)]
+Flag = Annotated[bool, PlainValidator(quantities.flag), forms.FLAG]
+Seconds = Annotated[float, PlainValidator(quantities.seconds), forms.TIME]
+PositiveSeconds = Annotated[float, PlainValidator(quantities.positive_seconds), forms.TIME]
+Size = Annotated[int, PlainValidator(quantities.size), forms.SIZE]
+Memory = Annotated[int, PlainValidator(quantities.memory), forms.SIZE]
+LogSize = Annotated[int, PlainValidator(quantities.log_size), forms.SIZE]
+Cores = Annotated[float, PlainValidator(quantities.cores), forms.QUOTA]
+Umask = Annotated[int, PlainValidator(quantities.umask), forms.UMASK]
+StopSignal = Annotated[int, PlainValidator(quantities.stop_signal), forms.SIGNAL]
+Factor = Annotated[float, PlainValidator(quantities.factor), forms.number(1, 10)]
+Count = Annotated[int, PlainValidator(quantities.whole(0, 1_000_000)), forms.whole(0, 1_000_000)]
+PositiveCount = Annotated[int, PlainValidator(quantities.whole(1, 1_000_000)), forms.whole(1, 1_000_000)]
+OpenFiles = Annotated[int, PlainValidator(quantities.whole(64, 1 << 30)), forms.whole(64, 1 << 30)]
+Policy = Annotated[Restart, PlainValidator(words.choice(*Restart)), AfterValidator(_restart), forms.one_of(*Restart)]
+LogLevel = Annotated[
+    str,
+    PlainValidator(words.choice("debug", "info", "warning", "error")),
+    forms.one_of("debug", "info", "warning", "error"),
+]
+LogFormat = Annotated[str, PlainValidator(words.choice("auto", "json")), forms.one_of("auto", "json")]
+Transport = Annotated[str, PlainValidator(words.choice("ipc", "tcp")), forms.one_of("ipc", "tcp")]
+Account = Annotated[str, PlainValidator(words.account), forms.TEXT]
+AccountOrNone = Annotated[str, PlainValidator(words.account_or_none), forms.TEXT]
+Path = Annotated[str, PlainValidator(words.path), forms.PATH]
+PathOrNone = Annotated[str, PlainValidator(words.path_or_none), forms.PATH_OR_NONE]
+SecretFile = Annotated[str, PlainValidator(words.secret_file), forms.PATH_OR_NONE]
+NginxPath = Annotated[str, PlainValidator(words.nginx_path), forms.PATH]
+BaseUrl = Annotated[str, PlainValidator(words.base_url), forms.BASE_URL]
+HostOrNone = Annotated[str, PlainValidator(words.host_name_or_none), forms.TEXT]
+Hosts = Annotated[list[Annotated[str, PlainValidator(words.host_name), forms.TEXT]], BeforeValidator(_listed)]
+PasswordHash = Annotated[str, PlainValidator(words.password_hash), forms.TEXT]
+Text = Annotated[str, PlainValidator(words.text), forms.TEXT]
 Texts = list[Text]
-Program = list[Annotated[str, PlainValidator(words.program_word)]]
+Program = list[Annotated[str, PlainValidator(words.program_word), forms.TEXT]]
 Environment = dict[Annotated[str, PlainValidator(words.variable)], Text]
-InstanceListen = Annotated[TcpListen | None, PlainValidator(listen.instance_listen)]
-StatusListen = Annotated[Listen | None, PlainValidator(listen.status_listen)]
-NginxListens = list[Annotated[str, PlainValidator(listen.nginx_listen)]]
+InstanceListen = Annotated[TcpListen | None, PlainValidator(listen.instance_listen), forms.ADDRESS]
+StatusListen = Annotated[Listen | None, PlainValidator(listen.status_listen), forms.ADDRESS]
+NginxListens = list[Annotated[str, PlainValidator(listen.nginx_listen), forms.ADDRESS]]
 
 
 class Table(BaseModel):
