@@ -9,7 +9,7 @@ ARGS ?=
 # How long `make torture` goes on, in seconds, and with which seed (printed if none is given).
 TORTURE_S ?= 600
 
-.PHONY: demo test torture lint lock rpm clean python
+.PHONY: demo test torture lint lock pages rpm clean python
 
 demo: python
 	@$(VENV) .venv --project $(LOCK)/demo.txt
@@ -40,6 +40,11 @@ lock: python
 	@$(PYTHON) -m venv .cache/lock
 	@.cache/lock/bin/python -m pip install -qq --disable-pip-version-check uv
 	@$(LOCK)/make.sh .cache/lock/bin/uv $(UPGRADE)
+
+# What is derived from the code: JSON schema and manual pages.
+pages: python
+	@$(VENV) .venv --project $(LOCK)/demo.txt
+	@.venv/bin/python packaging/pages.py
 
 # Into dist/: for EL 9 and 10, and the source package. Needs rpmbuild and a CPython 3.12 (PYTHON312 names one).
 rpm: python

@@ -17,7 +17,7 @@ DEFAULT_CONFIG = "/etc/jlabd.toml"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the daemon in the foreground, or check its configuration; returns the exit status."""
-    options = _options(argv)
+    options = parser().parse_args(argv)
     path = Path(options.config).absolute()
     work = check if options.check else try_out if options.try_out else serve
     status = work(path)
@@ -34,13 +34,14 @@ def _give_up_unwritable_streams() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+def parser() -> argparse.ArgumentParser:
+    """Return what understands the command line."""
     parser = argparse.ArgumentParser(prog="jlabd", description="The supervisor for JupyterLab, in the foreground.")
     parser.add_argument("--config", metavar="PATH", default=DEFAULT_CONFIG, help="default: %(default)s")
     parser.add_argument("--check", action="store_true", help="say what is wrong with the configuration, and end")
     parser.add_argument("--try", dest="try_out", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--version", action="version", version=f"jlabd {__version__}")
-    return parser.parse_args(argv)
+    return parser
 
 
 def check(path: Path) -> int:

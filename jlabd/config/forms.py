@@ -13,7 +13,7 @@ _Schema = dict[str, object]
 
 def one_of(*words: str) -> WithJsonSchema:
     """Return the form of a text that is one of `words`."""
-    return WithJsonSchema({"enum": list(words)})
+    return WithJsonSchema({"enum": [str(word) for word in words]})
 
 
 def whole(lowest: int, highest: int) -> WithJsonSchema:
@@ -42,3 +42,4 @@ PATH = WithJsonSchema({"type": "string", "pattern": r"^(/|\{)"})
 PATH_OR_NONE = WithJsonSchema({"type": "string", "pattern": r"^((/|\{).*)?$"})
 BASE_URL = WithJsonSchema({"type": "string", "pattern": "^/(.*/)?$"})
 ADDRESS = WithJsonSchema({"type": ["string", "integer"]})
+ONE_OR_MORE = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})

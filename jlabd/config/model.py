@@ -90,7 +90,9 @@ SecretFile = Annotated[str, PlainValidator(words.secret_file), forms.PATH_OR_NON
 NginxPath = Annotated[str, PlainValidator(words.nginx_path), forms.PATH]
 BaseUrl = Annotated[str, PlainValidator(words.base_url), forms.BASE_URL]
 HostOrNone = Annotated[str, PlainValidator(words.host_name_or_none), forms.TEXT]
-Hosts = Annotated[list[Annotated[str, PlainValidator(words.host_name), forms.TEXT]], BeforeValidator(_listed)]
+Hosts = Annotated[
+    list[Annotated[str, PlainValidator(words.host_name), forms.TEXT]], BeforeValidator(_listed), forms.ONE_OR_MORE
+]
 PasswordHash = Annotated[str, PlainValidator(words.password_hash), forms.TEXT]
 Text = Annotated[str, PlainValidator(words.text), forms.TEXT]
 Texts = list[Text]

@@ -14,12 +14,13 @@ DEFAULT_LINES = 50
 
 def run(argv: Sequence[str], default_socket: str) -> int:
     """Understand the command line and do what it says; return the exit code. A wrong one exits with 2."""
-    options = _parser(default_socket).parse_args(argv)
+    options = parser(default_socket).parse_args(argv)
     action: Action = options.action
     return action(options)
 
 
-def _parser(default_socket: str) -> argparse.ArgumentParser:
+def parser(default_socket: str) -> argparse.ArgumentParser:
+    """Return what understands the command line."""
     parser = argparse.ArgumentParser(prog="jlabctl", description="Look at and control the labs that jlabd supervises.")
     parser.add_argument("--socket", metavar="PATH", default=default_socket, help="control socket (%(default)s)")
     parser.add_argument("--no-color", "--no-colour", action="store_true", help="no colours on a terminal either")
@@ -109,7 +110,9 @@ def _add_streams(commands: _Commands) -> None:
     events = commands.add("events", _events, "show what happened to whom and why")
     events.add_argument("--json", action="store_true", help="one JSON object a line")
     for parser in (logs, events):
-        parser.add_argument("-n", "--lines", type=_count, metavar="N", default=DEFAULT_LINES, help="(%(default)s)")
+        parser.add_argument(
+            "-n", "--lines", type=_count, metavar="N", default=DEFAULT_LINES, help="how many lines (%(default)s)"
+        )
         parser.add_argument("-f", "--follow", action="store_true", help="go on with what comes")
 
 

@@ -13,6 +13,7 @@ needed='
 /usr/bin/rpmbuild                 rpm           the packages
 /usr/bin/createrepo_c             createrepo-c  the repository that they are installed from
 /usr/bin/rpmlint                  rpmlint       what distributors ask of packages
+/usr/bin/mandoc                   mandoc        the manual pages
 '
 
 missing() { # prints "package what-for" for everything that is not there
