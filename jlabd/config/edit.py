@@ -35,17 +35,38 @@ def set_value(path: Path, table: tuple[str, ...], key: str, value: Any, *, main:
 
 def edit(path: Path, change: Callable[[Document], None], *, main: Path | None = None) -> None:
     """Let `change` change the document in the file at `path`; see `set_value` for the rest."""
+    rewrite(path, lambda source: changed(source, change), main=main)
+
+
+def rewrite(path: Path, compose: Callable[[Source], str], *, main: Path | None = None) -> None:
+    """Replace the text of the file at `path` by what `compose` makes of it; see `set_value` for the rest."""
     target = path.resolve(strict=True)
     status = target.stat()
-    data = _changed(parse_source(path, target.read_bytes()), change).encode()
-    judged = {target, (main or path).resolve()}
-    # A mistake in some other included file is no reason to refuse.
-    if problems := [p for p in check(main or path, texts={target: data}) if Path(p.file).resolve() in judged]:
+    before = target.read_bytes()
+    data = compose(parse_source(path, before)).encode()
+    if problems := _new_problems(target, data, main or path):
         raise ConfigError(problems)
+    if target.read_bytes() != before:
+        raise _refused(path, "was changed by somebody else at this moment; nothing was written, try again")
     write_atomically(target, data, stat.S_IMODE(status.st_mode), (status.st_uid, status.st_gid))
 
 
-def _changed(source: Source, change: Callable[[Document], None]) -> str:
+def _new_problems(target: Path, data: bytes, main: Path) -> list[Problem]:
+    """Return why `data` cannot become the text of `target`: each problem in it or in `main`, each new one elsewhere.
+
+    A mistake that some other included file has already is no reason.
+    """
+    judged = {target, main.resolve()}
+    problems = check(main, texts={target: data})
+    if own := [problem for problem in problems if Path(problem.file).resolve() in judged]:
+        return own
+    if not problems:
+        return []
+    old = {(problem.file, problem.key, problem.message) for problem in check(main)}
+    return [problem for problem in problems if (problem.file, problem.key, problem.message) not in old]
+
+
+def changed(source: Source, change: Callable[[Document], None]) -> str:
     """Return the text of `source` after `change`. Raises ConfigError."""
     expected: Document = tomllib.loads(source.text)
     change(expected)

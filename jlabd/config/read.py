@@ -64,6 +64,23 @@ def check(
     return list(_reading(path, accounts, uid, texts).read().problems)
 
 
+def own_tables(path: Path) -> dict[str, tuple[str, int | None]]:
+    """Return file and line of each `[instance.NAME]` of the file at `path` and what it includes; the first one counts.
+
+    Whether they are in order does not matter, only whether the files can be read. Raises ConfigError if the main file
+    cannot.
+    """
+    reading = _reading(path, None, None)
+    sources = reading.sources()
+    if not sources:
+        raise ConfigError(reading.problems)
+    found: dict[str, tuple[str, int | None]] = {}
+    for source in sources:
+        for name in _table(source, "instance"):
+            found.setdefault(name, (source.file, source.line(("instance", name))))
+    return found
+
+
 def _reading(
     path: Path, accounts: Accounts | None, uid: int | None, texts: Mapping[Path, bytes] = _NO_TEXTS
 ) -> _Reading:
@@ -97,6 +114,14 @@ class _Reading:
         if nginx.enabled:
             self.problems += shared_places(instances, nginx)
         return self._loaded(Configuration(main.file, daemon, nginx), instances)
+
+    def sources(self) -> list[Source]:
+        """Return the main file and those that it includes, as far as they can be read."""
+        main = self._source(self.path, included=False)
+        if main is None:
+            return []
+        _, include, _ = build_daemon(_table(main, "daemon"))
+        return [main, *self._included(main, include)]
 
     def _loaded(self, configuration: Configuration, instances: list[Built]) -> Loaded:
         """Return the result: what stands in files without problems."""

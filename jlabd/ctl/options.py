@@ -37,6 +37,7 @@ def parser(default_socket: str) -> argparse.ArgumentParser:
         _add_streams,
         _add_url,
         _add_passwd,
+        _add_amending,
     ):
         add(_Commands(commands))
     return parser
@@ -126,6 +127,15 @@ def _add_passwd(commands: _Commands) -> None:
     parser = commands.add("passwd", _passwd, "print the hash of a password, or put it in place for an instance")
     parser.add_argument("name", nargs="?", metavar="NAME")
     parser.add_argument("--stdin", action="store_true", help="read the password from the first line of stdin")
+
+
+def _add_amending(commands: _Commands) -> None:
+    from jlabd.ctl import amending
+
+    amending.add_options(commands.add("add", amending.add, "add an instance to the configuration"))
+    parser = commands.add("remove", amending.remove, "remove an instance from the configuration")
+    parser.add_argument("name", metavar="NAME")
+    amending.common_options(parser)
 
 
 def _status(options: argparse.Namespace) -> int:

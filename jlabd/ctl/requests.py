@@ -114,13 +114,18 @@ def url(socket: str, name: str, *, token: bool) -> int:
 
 def passwd(socket: str, name: str | None, *, from_stdin: bool) -> int:
     """Print the hash of a new password, or have the daemon put it in place for an instance."""
-    password_hash = _hash(_password_from_stdin() if from_stdin else _password_asked_for())
+    password_hash = new_hash(from_stdin=from_stdin)
     if name is None:
         print(password_hash)
         return DONE
     body = request(socket, "POST", "/passwd", {"name": name, "password_hash": password_hash}, timeout=None).read()
     print(safe(loads(body)["message"]))
     return DONE
+
+
+def new_hash(*, from_stdin: bool) -> str:
+    """Return the hash of a password that is asked for, or read from stdin. Raises CommandError."""
+    return _hash(_password_from_stdin() if from_stdin else _password_asked_for())
 
 
 def _password_from_stdin() -> str:
@@ -172,11 +177,16 @@ def doctor(socket: str | None, words: Sequence[str]) -> int:
 
 
 def _become(module: str, *words: str) -> int:
-    """Go on as another program of ours, in a fresh interpreter that is told where this package is."""
+    """Go on as another program of ours, in a fresh interpreter."""
+    sys.stdout.flush()
+    os.execv(sys.executable, own_program(module, *words))  # noqa: S606  (no shell is wanted)
+
+
+def own_program(module: str, *words: str) -> list[str]:
+    """Return the command of another program of ours, whose interpreter is told where this package is."""
     folder = __file__.removesuffix("/jlabd/ctl/requests.py")
     run = f"run_module({module!r}, run_name='__main__', alter_sys=True)"
     program = f"import sys; sys.path.insert(0, {folder!r}); from runpy import run_module; {run}"
     # Not to be misled by a folder `jlabd` that lies where the user happens to be.
     flag = "-I" if sys.flags.isolated else "-P"
-    sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, flag, "-c", program, *words])  # noqa: S606  (no shell is wanted)
+    return [sys.executable, flag, "-c", program, *words]

@@ -2,11 +2,12 @@
 
 import json
 import signal
+import sys
 
 import pytest
 from rig.unix_http import get
 from rig.waiting import until
-from rig.web import web
+from rig.web import CHILD, web
 
 
 @pytest.fixture
@@ -48,6 +49,18 @@ def test_one_change_is_one_restart(three):
     assert after["b"] not in {before["b"], None}
     assert three.instance("b")["restarts"] == 0
     assert not (three.folder / "run/sockets/c.sock").exists()
+
+
+def test_added_and_removed_by_command(three):
+    """`jlabctl add` and `remove` change the file of the running daemon, which applies it; the others notice nothing."""
+    before = pids(three)
+    words = ("--set", f"command={json.dumps([sys.executable, str(CHILD)])}", "--root-dir", f"{three.folder}/home")
+    done = three.ctl("add", "d", *words, "--reload", check=True)
+    assert "added: d\n" in done.stdout
+    three.wait_for("d", "ready")
+    assert "'d' is defined already" in three.ctl("add", "d").stderr
+    assert "removed: d\n" in three.ctl("remove", "d", "--reload", check=True).stdout
+    until(lambda: pids(three) == before, 10, "d to be gone")
 
 
 def test_how_it_is_supervised_changes_without_a_restart(three):
