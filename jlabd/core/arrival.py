@@ -41,7 +41,7 @@ def recovered(spec: InstanceSpec, instance: Instance, event: Recovered, now: flo
         return _take_over(spec, replace(instance, pid=event.pid), now)
     lost = Failure("the server ended while no jlabd ran", ready_for_s=ready_for(instance, now))
     was_up = instance.actual in SERVING | {Actual.STARTING}
-    asleep = instance.going_idle or instance.actual is Actual.IDLE
+    asleep = _is_or_goes_asleep(instance)
     if not event.tree_empty:
         failure = lost if was_up and instance.desired is Desired.RUNNING else None
         reason = instance.reason if asleep else lost.reason
@@ -60,7 +60,7 @@ def recovered(spec: InstanceSpec, instance: Instance, event: Recovered, now: flo
 
 def _take_over(spec: InstanceSpec, instance: Instance, now: float) -> Step:
     if instance.desired is Desired.STOPPED or instance.actual is Actual.STOPPING:
-        return end(spec, instance, instance.reason, now, going_idle=instance.going_idle)
+        return end(spec, instance, instance.reason, now, going_idle=_is_or_goes_asleep(instance))
     if instance.actual in SERVING and instance.ready_at is not None:
         after = enter(instance, Actual.READY, TAKEN_OVER, instance.since, probe_at=now)
         stable_at = instance.ready_at + spec.restart.stable_after_s
@@ -69,3 +69,7 @@ def _take_over(spec: InstanceSpec, instance: Instance, now: float) -> Step:
     return replace(after, ready_at=None, active_at=None, activity_mark=None), (
         Probe(instance.incarnation, spec.probe.ready_timeout_s),
     )
+
+
+def _is_or_goes_asleep(instance: Instance) -> bool:
+    return instance.desired is Desired.RUNNING and (instance.going_idle or instance.actual is Actual.IDLE)

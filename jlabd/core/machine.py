@@ -146,7 +146,7 @@ def _visited(spec: InstanceSpec, instance: Instance, now: float) -> Step:
         after, actions = spawn(spec, instance, "woken by a visit", now)
         return replace(after, visited_at=now), actions
     if instance.going_idle:
-        return replace(instance, reason="woken by a visit", going_idle=False), ()
+        return replace(instance, reason="woken by a visit", going_idle=False, visited_at=now), ()
     if instance.actual is Actual.STARTING and instance.visited_at is None:
         return replace(instance, visited_at=now), ()
     return instance, ()

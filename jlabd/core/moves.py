@@ -21,6 +21,7 @@ _NOTHING_AWAITED: dict[str, Any] = {
     "going_idle": False,
     "check_at": None,
     "sleep_at": None,
+    "visited_at": None,
 }
 
 
@@ -46,12 +47,12 @@ def spawn(spec: InstanceSpec, instance: Instance, reason: str, now: float) -> St
         incarnation=number,
         ready_at=None,
         pid=None,
-        visited_at=None,
         active_at=None,
         activity_mark=None,
     )
     deadline = now + spec.probe.ready_timeout_s
-    return enter(begun, Actual.STARTING, reason, now, deadline=deadline), (Spawn(number),)
+    after = enter(begun, Actual.STARTING, reason, now, deadline=deadline, visited_at=instance.visited_at)
+    return after, (Spawn(number),)
 
 
 def end(

@@ -127,7 +127,7 @@ class Instance:
     usher_at: float | None = None
     """On its way: when visitors have waited long enough without a word."""
     visited_at: float | None = None
-    """When somebody first wanted to see this incarnation before it was ready."""
+    """On its way: when somebody first wanted to see the incarnation that is not ready yet."""
     start_took_s: float | None = None
     """How long the last start took that came to an answer."""
     active_at: float | None = None

@@ -58,6 +58,6 @@ def is_news(before: Instance, after: Instance) -> bool:
 
 def _click_to_ready(before: Instance, after: Instance) -> dict[str, float]:
     """Return how long the first visitor has waited, if she did and the waiting is over."""
-    if before.actual is Actual.STARTING and after.actual is Actual.READY and after.visited_at is not None:
-        return {"click_to_ready_s": round(after.since - after.visited_at, 3)}
+    if before.actual is Actual.STARTING and after.actual is Actual.READY and before.visited_at is not None:
+        return {"click_to_ready_s": round(after.since - before.visited_at, 3)}
     return {}

@@ -37,7 +37,9 @@ from jlabd.core.events import (
     TreeEmptied,
     Visited,
 )
+from jlabd.core.idleness import notice_s
 from jlabd.core.machine import step
+from jlabd.core.memory import recall, remember
 from jlabd.core.state import AT_REST, PATIENCE_S, SERVING, Actual, Desired, Front, Instance
 from jlabd.spec import IdleSpec, InstanceSpec, ProbeSpec, Restart, RestartPolicy, UnixListen
 
@@ -62,6 +64,7 @@ class World(RuleBasedStateMachine):
         self.happenings = 0
         self.connected = False
         self.last_active = 0.0
+        self.announced_at = 0.0
 
     @initialize(
         policy=st.sampled_from(Restart),
@@ -95,7 +98,7 @@ class World(RuleBasedStateMachine):
             incarnation=7,
             ready_at=-500.0 if actual in SERVING else None,
             deadline=3.0 if actual is Actual.BACKOFF else None,
-            going_idle=actual is Actual.STOPPING and desired is Desired.RUNNING,
+            going_idle=actual is Actual.STOPPING,
         )
         if left != "nothing":
             self.tree.add(7)
@@ -113,7 +116,11 @@ class World(RuleBasedStateMachine):
             assert before.sleep_at is not None, "put to sleep unannounced"
             assert not self.connected, "put to sleep while somebody was there"
             assert self.now - self.last_active >= self.spec.idle.stop_after_s, "put to sleep too early"
+            assert self.now - self.announced_at >= notice_s(self.spec.idle), "put to sleep without due notice"
             assert (self.instance.failures, self.instance.restarts) == (before.failures, before.restarts)
+        if self.instance.sleep_at is not None and before.sleep_at is None:
+            assert self.instance.reason != before.reason, "announced without a word"
+            self.announced_at = self.now
         if self.instance.actual in SERVING and before.actual not in SERVING:
             self.something_happens()
 
@@ -183,6 +190,9 @@ class World(RuleBasedStateMachine):
             assert self.instance == before, "a visitor may only wake what sleeps"
         if before.actual is Actual.IDLE:
             assert self.instance.actual is Actual.STARTING
+        if before.actual is Actual.IDLE or before.going_idle:
+            assert not self.instance.going_idle, "a visit wakes"
+            assert self.instance.visited_at == self.now
 
     @precondition(lambda self: self.instance.actual in SERVING)
     @rule()
@@ -241,10 +251,31 @@ class World(RuleBasedStateMachine):
             self.post(Exited(number, "killed"))
             self.killing.discard(number)
         deliberate = self.instance.failure is None
-        failures = self.instance.failures
+        failures, going_idle = self.instance.failures, self.instance.going_idle
         self.post(TreeEmptied(number, jitter))
         if deliberate:
             assert self.instance.failures == failures, "a deliberate end was counted"
+        if going_idle:
+            assert self.instance.actual is Actual.IDLE, "who goes to sleep sleeps"
+
+    @rule(server_dies=st.booleans(), rest_dies=st.booleans(), jitter=CHANCE)
+    def daemon_dies(self, server_dies: bool, rest_dies: bool, jitter: float) -> None:
+        """With it dies all that it had under way; the next one finds what lives, and what the last one wrote down."""
+        if server_dies:
+            self.server, self.connected = None, False
+        if self.server is None and rest_dies:
+            self.tree.clear()
+        self.spawning = None
+        for under_way in (self.killing, self.probes, self.checks):
+            under_way.clear()
+        self.front = Front.LAB
+        before = self.instance
+        self.instance = recall(remember(before, None, {}, self.now), self.now)
+        self.post(Recovered(None if self.server is None else 1000 + self.server, not self.tree, jitter))
+        if before.actual is Actual.IDLE:
+            assert self.instance.actual is Actual.IDLE, "a new daemon wakes nobody"
+        if before.going_idle:
+            assert self.instance.going_idle or self.instance.actual is Actual.IDLE, "who goes to sleep sleeps"
 
     @precondition(lambda self: bool(self.probes))
     @rule(answered=st.booleans())
@@ -283,13 +314,29 @@ class World(RuleBasedStateMachine):
         instance = self.instance
         if instance.actual not in SERVING and instance.front is Front.LAB and instance.actual is not Actual.BACKOFF:
             assert instance.usher_at is not None
-            assert instance.usher_at - instance.since <= PATIENCE_S
+            assert instance.usher_at - instance.since <= PATIENCE_S + 1e-6
 
     @invariant()
     def idle_is_asleep(self) -> None:
         if self.instance.actual is Actual.IDLE:
             assert self.instance.next_deadline() is None
             assert self.instance.desired is Desired.RUNNING
+
+    @invariant()
+    def going_to_sleep_is_stopping(self) -> None:
+        if self.instance.going_idle:
+            assert (self.instance.desired, self.instance.actual) == (Desired.RUNNING, Actual.STOPPING)
+
+    @invariant()
+    def announced_means_ready(self) -> None:
+        if self.instance.sleep_at is not None:
+            assert self.instance.actual is Actual.READY
+            assert self.spec.idle.stop_after_s
+
+    @invariant()
+    def visitors_wait_for_what_is_on_its_way(self) -> None:
+        if self.instance.visited_at is not None:
+            assert self.instance.actual in {Actual.STARTING, Actual.STOPPING}
 
     @invariant()
     def sleepy_is_checked(self) -> None:

@@ -6,10 +6,14 @@ from dataclasses import replace
 
 import pytest
 from rig.lives import (
+    ASLEEP,
     BACKOFF,
     FAILED,
+    GOING,
     READY,
     RESTARTING,
+    SLEEP_ANNOUNCED,
+    SLEEPY,
     SPAWNED,
     SPEC,
     STOPPED,
@@ -18,8 +22,9 @@ from rig.lives import (
 )
 
 from jlabd.core.actions import KillTree, Probe, SignalServer, Spawn, StandIn
-from jlabd.core.events import Recovered
+from jlabd.core.events import ActivityChecked, Recovered, TreeEmptied
 from jlabd.core.machine import step
+from jlabd.core.memory import recall, remember
 from jlabd.core.state import Actual, Desired, Failure, Instance
 
 
@@ -96,3 +101,49 @@ def test_what_should_run_and_does_not_is_started(state):
     before, _ = after(*state)
     instance, actions = recovered(before, None, tree_empty=True)
     assert (instance.actual, instance.incarnation, actions) == (Actual.STARTING, 2, (Spawn(2),))
+
+
+def test_sleep_goes_on():
+    """What slept sleeps on over a crash, an upgrade and a reboot, and so does what was about to."""
+    for state in (ASLEEP, GOING):
+        before, _ = after(*state, spec=SLEEPY)
+        instance, actions = recovered(before, None, tree_empty=True)
+        assert (instance.actual, instance.desired, actions) == (Actual.IDLE, Desired.RUNNING, (StandIn(),))
+        assert instance.reason == "asleep: no activity for 17 min"
+
+
+def test_going_to_sleep_goes_on():
+    """A server that lives is asked to end again; remains are killed; then it sleeps, and has not failed."""
+    before, _ = after(*GOING, spec=SLEEPY)
+    instance, actions = recovered(before, 77, tree_empty=False)
+    assert (instance.actual, instance.going_idle, actions) == (Actual.STOPPING, True, (SignalServer(1, 15),))
+    for state in (GOING, ASLEEP):
+        before, _ = after(*state, spec=SLEEPY)
+        instance, actions = recovered(before, None, tree_empty=False)
+        assert (instance.actual, actions) == (Actual.STOPPING, (KillTree(1),))
+        instance, actions = step(SLEEPY, instance, TreeEmptied(1), 1001.0)
+        assert (instance.actual, instance.failures, actions) == (Actual.IDLE, 0, (StandIn(),))
+
+
+def test_sleep_that_was_announced_is_announced_anew():
+    """Quiet counts over a daemon's death if the server still shows the same mark, but nobody sleeps unannounced."""
+    before, _ = after(*SLEEP_ANNOUNCED, spec=SLEEPY)
+    remembered = recall(remember(before, None, {}, 950.0), 1000.0)
+    instance, actions = step(SLEEPY, remembered, Recovered(77, tree_empty=False), 1000.0)
+    assert (instance.actual, instance.sleep_at, instance.check_at, actions) == (Actual.READY, None, 1000.0, ())
+    quiet, actions = step(SLEEPY, instance, ActivityChecked(1, "m"), 1000.1)
+    assert (quiet.actual, quiet.sleep_at, actions) == (Actual.READY, 1100.1, ())
+    assert quiet.reason.startswith("goes to sleep in 100 s")
+    busy, _ = step(SLEEPY, instance, ActivityChecked(1, "n"), 1000.1)
+    assert (busy.active_at, busy.sleep_at) == (1000.1, None)
+
+
+def test_on_demand_begins_asleep_again():
+    """After a reboot a lab that starts at a visit waits for one, unless it should be running right now."""
+    on_demand = replace(SLEEPY, on_demand=True)
+    before, _ = after(*FAILED)
+    instance, actions = step(on_demand, before, Recovered(None, tree_empty=True), 1000.0)
+    assert (instance.actual, actions) == (Actual.IDLE, (StandIn(),))
+    before, _ = after(*READY)
+    instance, _ = step(on_demand, before, Recovered(None, tree_empty=True), 1000.0)
+    assert instance.actual is Actual.STARTING
