@@ -1,6 +1,7 @@
 """What Prometheus reads at `/metrics`: the status document in numbers, and what only counting over time can tell.
 
-Names and units follow https://prometheus.io/docs/practices/naming/: base units, `_total` for what only grows.
+Names and units follow https://prometheus.io/docs/practices/naming/: base units, `_total` for what only grows. The label
+with an instance's name is `name`: `instance` is Prometheus's own for whom it asked.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ def _states(instances: list[dict[str, Any]]) -> Metric:
     family = GaugeMetricFamily(
         "jlabd_instance_state",
         "1 for the state in which the instance is, 0 for the others.",
-        labels=("instance", "state"),
+        labels=("name", "state"),
     )
     for entry in instances:
         for state in Actual:
@@ -130,14 +131,14 @@ def _states(instances: list[dict[str, Any]]) -> Metric:
 
 def _desired(instances: list[dict[str, Any]]) -> Metric:
     text = "Whether the instance is to run (0 or 1)."
-    family = GaugeMetricFamily("jlabd_instance_desired_running", text, labels=("instance",))
+    family = GaugeMetricFamily("jlabd_instance_desired_running", text, labels=("name",))
     for entry in instances:
         family.add_metric((entry["name"],), float(entry["desired"] == "running"))
     return family
 
 
 def _restarts(instances: list[dict[str, Any]]) -> Metric:
-    family = CounterMetricFamily("jlabd_instance_restarts", "Restarts that nobody asked for.", labels=("instance",))
+    family = CounterMetricFamily("jlabd_instance_restarts", "Restarts that nobody asked for.", labels=("name",))
     for entry in instances:
         family.add_metric((entry["name"],), entry["restarts"])
     return family
@@ -145,7 +146,7 @@ def _restarts(instances: list[dict[str, Any]]) -> Metric:
 
 def _cpu(seconds: Mapping[str, float]) -> Metric:
     text = "CPU time of the process tree; begins anew with each incarnation."
-    family = CounterMetricFamily("jlabd_instance_cpu_seconds", text, labels=("instance",))
+    family = CounterMetricFamily("jlabd_instance_cpu_seconds", text, labels=("name",))
     for name, used in seconds.items():
         family.add_metric((name,), used)
     return family
@@ -153,14 +154,14 @@ def _cpu(seconds: Mapping[str, float]) -> Metric:
 
 def _memory_kills(instances: list[dict[str, Any]], kills: Mapping[str, int]) -> Metric:
     text = "Processes that the kernel killed because there was no memory left, by limit or altogether."
-    family = CounterMetricFamily("jlabd_instance_memory_kills", text, labels=("instance",))
+    family = CounterMetricFamily("jlabd_instance_memory_kills", text, labels=("name",))
     for entry in instances:
         family.add_metric((entry["name"],), kills.get(entry["name"], 0))
     return family
 
 
 def _gauge(instances: list[dict[str, Any]], field: str, name: str, text: str) -> Metric:
-    family = GaugeMetricFamily(name, text, labels=("instance",))
+    family = GaugeMetricFamily(name, text, labels=("name",))
     for entry in instances:
         value = entry[field]
         if value is not None:

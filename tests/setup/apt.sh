@@ -14,6 +14,7 @@ needed='
 /usr/bin/createrepo_c             createrepo-c  the repository that they are installed from
 /usr/bin/rpmlint                  rpmlint       what distributors ask of packages
 /usr/bin/mandoc                   mandoc        the manual pages
+/usr/bin/promtool                 prometheus    the metrics, the alerts
 '
 
 missing() { # prints "package what-for" for everything that is not there
