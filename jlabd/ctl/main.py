@@ -52,6 +52,10 @@ def _run(argv: Sequence[str]) -> int:
 
         names = [word for word in argv[1:] if word != "--json"]
         return status(default_socket(), names, as_json="--json" in argv, colour=True)
+    if argv == ["completion", "names"]:  # each time that somebody presses the tabulator
+        from jlabd.ctl.completion import names as show_names
+
+        return show_names(default_socket())
     from jlabd.ctl.options import run
 
     return run(argv, default_socket())

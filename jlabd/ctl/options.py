@@ -6,10 +6,13 @@ import argparse
 from collections.abc import Callable, Sequence
 
 from jlabd import __version__
+from jlabd.ctl.parser import Parser
 
 Action = Callable[[argparse.Namespace], int]
 
 DEFAULT_LINES = 50
+
+_HIDDEN = argparse.SUPPRESS
 
 
 def run(argv: Sequence[str], default_socket: str) -> int:
@@ -19,9 +22,9 @@ def run(argv: Sequence[str], default_socket: str) -> int:
     return action(options)
 
 
-def parser(default_socket: str) -> argparse.ArgumentParser:
+def parser(default_socket: str) -> Parser:
     """Return what understands the command line."""
-    parser = argparse.ArgumentParser(prog="jlabctl", description="Look at and control the labs that jlabd supervises.")
+    parser = Parser(prog="jlabctl", description="Look at and control the labs that jlabd supervises.")
     parser.add_argument("--socket", metavar="PATH", default=default_socket, help="control socket (%(default)s)")
     parser.add_argument("--no-color", "--no-colour", action="store_true", help="no colours on a terminal either")
     parser.add_argument("--version", action="version", version=f"jlabctl {__version__}")
@@ -38,6 +41,7 @@ def parser(default_socket: str) -> argparse.ArgumentParser:
         _add_url,
         _add_passwd,
         _add_amending,
+        _add_completion,
     ):
         add(_Commands(commands))
     return parser
@@ -46,11 +50,13 @@ def parser(default_socket: str) -> argparse.ArgumentParser:
 class _Commands:
     """Adds one command after the other."""
 
-    def __init__(self, parsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    def __init__(self, parsers: argparse._SubParsersAction[Parser]) -> None:
         self._parsers = parsers
 
-    def add(self, name: str, action: Action, what: str) -> argparse.ArgumentParser:
+    def add(self, name: str, action: Action, what: str) -> Parser:
         parser = self._parsers.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.")
+        # Also accepted after the command, where people write it.
+        parser.add_argument("--no-color", "--no-colour", action="store_true", default=argparse.SUPPRESS, help=_HIDDEN)
         parser.set_defaults(action=action)
         return parser
 
@@ -60,8 +66,6 @@ def _add_status(commands: _Commands) -> None:
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--json", action="store_true", help="the status document")
     parser.add_argument("--watch", action="store_true", help="again and again, until Ctrl-C")
-    # Also accepted after the command, where people write it.
-    parser.add_argument("--no-color", "--no-colour", action="store_true", default=argparse.SUPPRESS)
 
 
 def _add_lifecycle(commands: _Commands) -> None:
@@ -138,10 +142,16 @@ def _add_amending(commands: _Commands) -> None:
     amending.common_options(parser)
 
 
-def _status(options: argparse.Namespace) -> int:
-    from jlabd.ctl.status import status, watch
+def _add_completion(commands: _Commands) -> None:
+    parser = commands.add("completion", _completion, "print the script by which a shell completes this command")
+    parser.add_argument("shell", choices=("bash", "zsh", "fish"))
 
-    show = watch if options.watch else status
+
+def _status(options: argparse.Namespace) -> int:
+    if options.watch:
+        from jlabd.ctl.watch import watch as show
+    else:
+        from jlabd.ctl.status import status as show
     return show(options.socket, options.names, as_json=options.json, colour=not options.no_color)
 
 
@@ -201,6 +211,12 @@ def _url(options: argparse.Namespace) -> int:
     from jlabd.ctl.requests import url
 
     return url(options.socket, options.name, token=options.token)
+
+
+def _completion(options: argparse.Namespace) -> int:
+    from jlabd.ctl.completion import script
+
+    return script(options.shell, parser(options.socket))
 
 
 def _passwd(options: argparse.Namespace) -> int:

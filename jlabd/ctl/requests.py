@@ -9,6 +9,7 @@ from jlabd.control.client import UnreachableError, request
 from jlabd.control.wire import loads, quote
 from jlabd.ctl.failure import DONE, FAILED, USAGE, CommandError
 from jlabd.ctl.text import safe
+from jlabd.ctl.waiting import Waiting
 
 REEXEC_S = 60.0
 """How long a daemon may take to replace itself."""
@@ -37,7 +38,8 @@ def _signal_number(text: str) -> int:
 
 def reload(socket: str, *, dry_run: bool, as_json: bool) -> int:
     """Have the daemon apply the edited configuration, or show what it would do."""
-    body = request(socket, "POST", "/reload", {"dry_run": dry_run}, timeout=None).read()
+    with Waiting("the dry run" if dry_run else "the reload"):
+        body = request(socket, "POST", "/reload", {"dry_run": dry_run}, timeout=None).read()
     plan = loads(body)
     if as_json:
         sys.stdout.write(body.decode())
@@ -85,15 +87,15 @@ def reexec(socket: str) -> int:
     import time
 
     before = _since_when(socket)
-    body = request(socket, "POST", "/reexec", {}, timeout=None).read()
-    print(safe(loads(body)["message"]), flush=True)
-    deadline = time.monotonic() + REEXEC_S
-    while time.monotonic() < deadline:
-        time.sleep(0.1)
-        now = _since_when(socket)
-        if now not in {before, ""}:
-            print("The new one is up.")
-            return DONE
+    with Waiting("the replacement of jlabd") as waiting:
+        body = request(socket, "POST", "/reexec", {}, timeout=None).read()
+        waiting.tell(loads(body)["message"])
+        deadline = time.monotonic() + REEXEC_S
+        while time.monotonic() < deadline:
+            time.sleep(0.1)
+            if _since_when(socket) not in {before, ""}:
+                waiting.tell("The new one is up.")
+                return DONE
     raise CommandError(f"the new jlabd did not answer within {REEXEC_S:g} s; see its log")
 
 
@@ -118,7 +120,8 @@ def passwd(socket: str, name: str | None, *, from_stdin: bool) -> int:
     if name is None:
         print(password_hash)
         return DONE
-    body = request(socket, "POST", "/passwd", {"name": name, "password_hash": password_hash}, timeout=None).read()
+    with Waiting("the change of the password"):
+        body = request(socket, "POST", "/passwd", {"name": name, "password_hash": password_hash}, timeout=None).read()
     print(safe(loads(body)["message"]))
     return DONE
 

@@ -16,7 +16,7 @@ COMMAND = [sys.executable, "-m", "jlabd.ctl.main"]
 
 
 def environment(path, **more):
-    plain = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "NO_COLOR")}
+    plain = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES", "NO_COLOR")}
     places = os.pathsep.join(filter(None, (str(TOP), plain.get("PYTHONPATH"))))
     return plain | {"JLABD_SOCKET": path, "PYTHONPATH": places, "PYTHONIOENCODING": "utf-8"} | more
 
@@ -36,6 +36,14 @@ async def jlabctl(path, *words, stdin=None, **more):
 
 async def on_terminal(path, *words, columns=120, answers=(), **more):
     """Run the command on a terminal of its own, answer its prompts; return (exit code, what it showed)."""
+    ours, process = await begin_on_terminal(path, *words, columns=columns, **more)
+    shown = await asyncio.wait_for(asyncio.to_thread(_talk, ours, list(answers)), 60)
+    os.close(ours)
+    return await asyncio.wait_for(process.wait(), 60), shown.decode().replace("\r\n", "\n")
+
+
+async def begin_on_terminal(path, *words, columns=120, **more):
+    """Start the command on a terminal of its own; return our end of it, and the process."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 25, columns, 0, 0))
     process = await asyncio.create_subprocess_exec(
@@ -44,13 +52,20 @@ async def on_terminal(path, *words, columns=120, answers=(), **more):
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
-        env=environment(path, TERM="xterm", **more),
+        env=environment(path, **{"TERM": "xterm"} | more),
         preexec_fn=lambda: (os.setsid(), fcntl.ioctl(0, termios.TIOCSCTTY, 0)),
     )
     os.close(theirs)
-    shown = await asyncio.wait_for(asyncio.to_thread(_talk, ours, list(answers)), 60)
-    os.close(ours)
-    return await asyncio.wait_for(process.wait(), 60), shown.decode().replace("\r\n", "\n")
+    return ours, process
+
+
+async def read_until(descriptor, end):
+    """Return what comes from a terminal until `end` has."""
+    shown = b""
+    while end not in shown:
+        assert (await asyncio.to_thread(select.select, [descriptor], [], [], 30))[0], shown
+        shown += os.read(descriptor, 65536)
+    return shown
 
 
 def _talk(descriptor, answers):

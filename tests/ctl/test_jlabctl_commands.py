@@ -33,6 +33,25 @@ async def test_progress_on_a_terminal(path):
     assert (code, shown) == (0, f"alice: stopping: stop requested by {ME}\nalice: stopped: so it is\n")
 
 
+async def test_what_takes_long_counts_the_seconds(path, supervisor):
+    """A person sees that it goes on, on one line that fits and vanishes; NO_COLOR or not, it is no colour."""
+    supervisor.held = {"alice"}
+    code, shown = await on_terminal(path, "stop", "alice", "--timeout", "1200ms", columns=30, NO_COLOR="1")
+    assert code == 1
+    event, progress, error = shown.split("\r\x1b[K")
+    assert (event, progress) == (f"alice: stopping: stop requested by {ME}\n", "waiting for the stop of alic…")
+    assert error.startswith("jlabctl: stop alice: stopping: not stopped within 1.2 s")
+
+
+@pytest.mark.parametrize("more", [{"TERM": "dumb"}, {"TERM": ""}])
+async def test_a_simple_terminal_gets_lines_only(path, supervisor, more):
+    """What cannot go back on its line is not asked to."""
+    supervisor.held = {"alice"}
+    _, shown = await on_terminal(path, "stop", "alice", "--timeout", "1200ms", **more)
+    assert "\x1b" not in shown
+    assert "waiting for" not in shown
+
+
 async def test_failure(path, supervisor):
     """An instance that does not get there is exit code 1, with its reason."""
     supervisor.held = {"alice"}
@@ -59,13 +78,14 @@ async def test_no_wait(path, supervisor):
 
 
 async def test_ctrl_c_while_waiting(path, supervisor):
-    """Ctrl-C is quiet and exits with 130; what was asked for goes on."""
+    """Ctrl-C exits with 130 and says that what was asked for goes on, which it does."""
     supervisor.held = {"alice"}
     process = await begin(path, "stop", "alice")
     await until(lambda: supervisor.settling)
     process.send_signal(signal.SIGINT)
     out, err = await asyncio.wait_for(process.communicate(), 30)
-    assert (process.returncode, out, err) == (130, b"", b"")
+    assert (process.returncode, out) == (130, b"")
+    assert err == b"jlabctl: no longer waiting; the stop of alice goes on, `jlabctl status` shows how\n"
     await until(lambda: not supervisor.settling)
     assert supervisor.instances["alice"].actual == "stopping"
 

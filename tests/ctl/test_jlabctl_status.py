@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import signal
 import socket
@@ -9,8 +10,9 @@ import sys
 
 import pytest
 
-from tests.ctl.command import PIPE, begin, environment, jlabctl, on_terminal
-from tests.shells.control.fakes import short_folder
+from jlabd.control.server import ControlServer
+from tests.ctl.command import PIPE, begin, begin_on_terminal, environment, jlabctl, on_terminal, read_until
+from tests.shells.control.fakes import FakeSupervisor, short_folder
 
 
 async def test_status_table(path):
@@ -117,6 +119,38 @@ async def test_watch_goes_on_until_ctrl_c(path, supervisor):
     assert (process.returncode, err) == (130, b"")
 
 
+async def test_watch_on_a_terminal(supervisor):
+    """In place, on a screen of its own that is left again; as much as fits; and while the daemon is away too."""
+    many = FakeSupervisor(**{f"lab{n}": "alice" for n in range(40)})
+    with short_folder() as folder:
+        ours, process = await begin_on_terminal(f"{folder}/control.sock", "status", "--watch", columns=60)
+        shown = await read_until(ours, b"jlabd is not running")
+        server = ControlServer(f"{folder}/control.sock", many, lambda: "")
+        await server.start()
+        shown += await read_until(ours, b" more\x1b[K\r\n\x1b[J")
+        await server.close()
+        shown += await read_until(ours, b"jlabd is not running")
+        os.kill(process.pid, signal.SIGINT)
+        shown += await read_until(ours, b"\x1b[?1049l")
+        assert await asyncio.wait_for(process.wait(), 30) == 130
+        os.close(ours)
+    assert shown.startswith(b"\x1b[?1049h")
+    assert b"40 ready\x1b[K\r\nNAME" in shown
+    assert b"lab20 " in shown  # 25 lines: the summary, the head, 21 instances, how many more, the cursor's
+    assert b"lab21 " not in shown
+    assert "… 19 more".encode() in shown
+
+
+async def test_watch_leaves_the_screen_when_it_is_ended(path):
+    """SIGTERM too brings the terminal back."""
+    ours, process = await begin_on_terminal(path, "status", "--watch")
+    await read_until(ours, b"bob")
+    process.terminate()
+    await read_until(ours, b"\x1b[?1049l")
+    assert await asyncio.wait_for(process.wait(), 30) == 143
+    os.close(ours)
+
+
 # Usage
 
 
@@ -141,6 +175,21 @@ async def test_wrong_usage(path, supervisor, words):
     assert (code, out) == (2, b"")
     assert "usage: jlabctl" in err
     assert supervisor.asked == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("stauts",), "did you mean 'status'?"),
+        (("status", "--jsno"), "did you mean '--json'?"),
+        (("stop", "alice", "--timout=3"), "did you mean '--timeout'?"),
+        (("completion", "bsh"), "did you mean 'bash'?"),
+    ],
+)
+async def test_mistyped(path, words, said):
+    """A word that is nearly right gets the right one as a suggestion."""
+    code, _, err = await jlabctl(path, *words)
+    assert (code, err.splitlines()[-1].endswith(said)) == (2, True)
 
 
 async def test_help_and_version(path):

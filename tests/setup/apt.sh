@@ -13,6 +13,8 @@ needed='
 /usr/bin/rpmbuild                 rpm           the packages
 /usr/bin/createrepo_c             createrepo-c  the repository that they are installed from
 /usr/bin/rpmlint                  rpmlint       what distributors ask of packages
+/usr/bin/zsh                      zsh           completion in zsh
+/usr/bin/fish                     fish          completion in fish
 /usr/bin/mandoc                   mandoc        the manual pages
 /usr/bin/promtool                 prometheus    the metrics, the alerts
 '
