@@ -66,7 +66,7 @@ def main() -> int:
 def build(
     source: Path, output: Path, dists: Sequence[str], *, epoch: int | None = None, quick: bool = False
 ) -> list[Path]:
-    """Build the source package and one package for each dist tag into `output`; return where they are.
+    """Build the source package and the packages for each dist tag into `output`; return where they are.
 
     `epoch` is the time, in seconds since 1970, that everything in them gets; if not told: see `source_date`.
     Raises BuildFailedError, OSError.

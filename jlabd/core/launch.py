@@ -32,6 +32,8 @@ class Account:
     """Supplementary groups, `gid` among them."""
     home: str
     shell: str
+    context: str = ""
+    """Her SELinux context, in which her programs are started; empty: that of the daemon."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from jlabd.doctor import configuration, nginx
+from jlabd.doctor import configuration, nginx, selinux
 from jlabd.doctor.findings import Finding, Grade
 
 _SIGNS = {Grade.GOOD: "ok", Grade.ADVICE: "advice", Grade.UNKNOWN: "?", Grade.WRONG: "WRONG"}
@@ -31,6 +31,7 @@ def examine(path: Path, socket: str) -> Iterator[Finding]:
     yield from configuration.about_daemon(socket or own)
     if loaded is not None:
         yield from nginx.examine(loaded.configuration.nginx)
+        yield from selinux.examine(loaded.configuration, configuration.daemon_pid(socket or own))
 
 
 def report(findings: list[Finding]) -> str:

@@ -30,6 +30,15 @@ def read(path: Path) -> tuple[Loaded | None, list[Finding]]:
     return loaded, findings or [good(SUBJECT, f"{path} is in order, with {count} instance{'s' if count != 1 else ''}")]
 
 
+def daemon_pid(socket: str) -> int | None:
+    """Return the daemon's pid, None if it does not answer."""
+    try:
+        document = loads(request(socket, "GET", "/status").read())
+    except UnreachableError:
+        return None
+    return int(document["pid"])
+
+
 def about_daemon(socket: str) -> Iterator[Finding]:
     """Ask the daemon how it stands."""
     try:

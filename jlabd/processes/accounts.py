@@ -7,6 +7,7 @@ import os
 import pwd
 
 from jlabd.core.launch import Account
+from jlabd.processes import selinux
 from jlabd.threads import in_thread_once
 
 
@@ -25,13 +26,15 @@ async def lookup(user: str | None, group: str | None) -> Account:
 def _lookup(user: str | None, group: str | None) -> Account:
     entry = _own_entry() if user is None else _entry(user)
     gid = entry.pw_gid if group is None else _gid(group)
+    groups = _groups(user, entry.pw_name, gid)
     return Account(
         name=entry.pw_name,
         uid=entry.pw_uid,
         gid=gid,
-        groups=_groups(user, entry.pw_name, gid),
+        groups=groups,
         home=entry.pw_dir or "/",
         shell=entry.pw_shell or "/bin/sh",
+        context=selinux.login_context(entry.pw_name, groups),
     )
 
 

@@ -45,6 +45,7 @@ class Stage(StrEnum):
     LIMITS = "limits"
     SESSION = "session"
     PRIVATE_TMP = "private tmp"
+    CONTEXT = "SELinux context"
     USER = "user"
     FOLDER = "folder"
     PRIVILEGES = "privileges"
@@ -219,6 +220,14 @@ def _hide_tmp(plan: Plan) -> None:
         privileges.cover(PRIVATE_FOLDERS)
 
 
+def _choose_context(plan: Plan) -> None:
+    """Say in which SELinux context the program is to be: while /proc/self is still ours, which it is not afterwards."""
+    if plan.account is not None and plan.account.context:
+        choice = os.open("/proc/self/attr/exec", os.O_WRONLY | os.O_CLOEXEC)
+        os.write(choice, plan.account.context.encode())
+        os.close(choice)
+
+
 def _switch_user(plan: Plan) -> None:
     if plan.account is not None:
         os.setgroups(plan.account.groups)
@@ -259,6 +268,7 @@ STEPS: tuple[tuple[Stage, Callable[[Plan], None]], ...] = (
     (Stage.LIMITS, _set_limits),
     (Stage.SESSION, _start_session),
     (Stage.PRIVATE_TMP, _hide_tmp),
+    (Stage.CONTEXT, _choose_context),
     (Stage.USER, _switch_user),
     (Stage.FOLDER, _enter_folder),
     (Stage.PRIVILEGES, _renounce_privileges),

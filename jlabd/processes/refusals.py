@@ -81,6 +81,8 @@ def _reason(report: Report, launch: Launch) -> str:
             )
         case Stage.PRIVATE_TMP:
             return _tmp_refused(report)
+        case Stage.CONTEXT:
+            return _context_refused(report.errno, launch)
         case Stage.USER:
             return _user_refused(report.errno, launch)
         case Stage.FOLDER:
@@ -99,6 +101,14 @@ def _tmp_refused(report: Report) -> str:
             "forbids it). Run it as root with CAP_SYS_ADMIN, or set private_tmp = false."
         )
     return f"{what}: {_words(report.errno)}."
+
+
+def _context_refused(number: int, launch: Launch) -> str:
+    account = launch.account
+    return (
+        f"SELinux does not let jlabd start programs as {account.context if account else 'another'}: {_words(number)}. "
+        f"`jlabctl doctor` says what it refused; `semanage login -l` which context {_who(launch)} gets."
+    )
 
 
 def _user_refused(number: int, launch: Launch) -> str:
@@ -150,7 +160,10 @@ def _program_refused(report: Report, launch: Launch) -> str:
                 f"open that folder (chmod o+x), or install the program elsewhere."
             )
         case errno.EACCES | errno.EPERM | errno.EISDIR:
-            return f"{who} may not run {program}: make it an executable file (chmod a+rx), not on a noexec file system."
+            return (
+                f"{who} may not run {program}: make it an executable file (chmod a+rx), not on a noexec file system."
+                f"{_or_selinux(launch)}"
+            )
         case errno.ENOEXEC | errno.ELIBBAD:
             return f"{program} is not a program for this machine (another architecture, or a script without #! line)."
         case errno.E2BIG:
@@ -159,6 +172,13 @@ def _program_refused(report: Report, launch: Launch) -> str:
             return f"{who} has too many processes already: end some, or raise the limit (nproc in limits.conf)."
         case _:
             return f"The program {program} cannot be run: {_words(report.errno)}."
+
+
+def _or_selinux(launch: Launch) -> str:
+    """Return what else may be the cause: the move into the user's context is made at the very end."""
+    if launch.account is None or not launch.account.context:
+        return ""
+    return f" If it is one, SELinux refused to start it as {launch.account.context}: see `jlabctl doctor`."
 
 
 def _who(launch: Launch) -> str:

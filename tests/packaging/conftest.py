@@ -12,7 +12,15 @@ from tests.packaging.repository import Packages, Repository, load_builder
 from tests.packaging.shipped import PackagedMachine
 
 PROGRAMS = {"systemd-nspawn": "systemd-container", "mmdebstrap": "mmdebstrap"}
-BUILDERS = {"rpmbuild": "rpm", "rpmsign": "rpm", "createrepo_c": "createrepo-c", "gpg": "gpg"}
+BUILDERS = {
+    "rpmbuild": "rpm",
+    "rpmsign": "rpm",
+    "checkmodule": "checkpolicy",
+    "createrepo_c": "createrepo-c",
+    "gpg": "gpg",
+}
+BUILDERS |= {"semodule_package": "semodule-utils"}
+POLICY_TOOLS = {"semodule": "policycoreutils", "sesearch": "setools", "matchpathcon": "selinux-utils"}
 
 
 def require(programs, purpose):
@@ -78,6 +86,18 @@ def repository(packages, tmp_path_factory):
     made = Repository(packages, tmp_path_factory.mktemp("repository"))
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def debian_policy():
+    """The files of Debian's SELinux policy."""
+    require(POLICY_TOOLS, "the SELinux module")
+    script = TOP / "tests/setup/policy.sh"
+    subprocess.run([script], check=True)
+    place = Path(subprocess.run([script, "--path"], capture_output=True, text=True, check=True).stdout.strip())
+    if not place.is_dir():
+        pytest.skip("NO POLICY: apt could not download selinux-policy-default")
+    return place
 
 
 @pytest.fixture

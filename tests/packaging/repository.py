@@ -26,6 +26,7 @@ BuildArch: noarch
 AutoReqProv: no
 Provides: systemd = {systemd}
 Provides: python3.12 = 3.12.1
+Provides: policycoreutils = 3.6
 Provides: /usr/bin/python3.12 /bin/sh
 {libraries}
 %description
@@ -45,6 +46,18 @@ systemd-tmpfiles --create
 /usr/lib/systemd/systemd-update-helper system-reload
 %transfiletriggerpostun -P 10000 -- /usr/lib/systemd/system /etc/systemd/system
 /usr/lib/systemd/systemd-update-helper system-restart
+"""
+
+POLICY = """
+Name: selinux-policy-targeted
+Version: 38
+Release: 1
+Summary: A policy, which is put in place by the tests
+License: BSD-3-Clause
+BuildArch: noarch
+%description
+A policy, which is put in place by the tests.
+%files
 """
 
 NGINX_FILESYSTEM = """
@@ -130,9 +143,9 @@ class Packages:
         self.epoch = builder.source_date(TOP)
         self.files = builder.build(self.source, place / "built", ["el9", "el10"], epoch=self.epoch, quick=True)
 
-    def of(self, dist):
-        """Return the package for a dist tag, "src" the source package."""
-        return next(path for path in self.files if f".{dist}." in path.name or path.name.endswith(f".{dist}.rpm"))
+    def of(self, dist, name="jlabd"):
+        """Return a package for a dist tag, "src" the source package."""
+        return next(path for path in self.files if f".{dist}." in path.name and re.match(rf"{name}-\d", path.name))
 
     def build_next(self, place):
         """Build a version that is a little newer, programs and configuration; return its packages."""
@@ -159,10 +172,11 @@ class Repository:
             libraries = sorted(filter(in_el, set(query(packages.of(dist), "--requires"))))
             provides = "\n".join(f"Provides: {library}" for library in libraries)
             base = BASE.format(release=release, systemd=systemd, libraries=provides, helper=place / "helper")
-            needed = [self._build_shim(f"el-base-{dist}", base), self._build_shim("nginx-filesystem", NGINX_FILESYSTEM)]
-            self._publish(place / dist / "old", [packages.of(dist), *needed])
-            more = [path for path in newer if f".{dist}." in path.name]
-            self._publish(place / dist / "new", [packages.of(dist), *more, *needed])
+            shims = {f"el-base-{dist}": base, "nginx-filesystem": NGINX_FILESYSTEM, "selinux-policy-targeted": POLICY}
+            needed = [self._build_shim(name, text) for name, text in shims.items()]
+            old = [packages.of(dist), packages.of(dist, "jlabd-selinux"), *needed]
+            self._publish(place / dist / "old", old)
+            self._publish(place / dist / "new", old + [path for path in newer if f".{dist}." in path.name])
 
     def close(self):
         """End what runs for the key, and forget it."""
@@ -176,6 +190,8 @@ class Repository:
     def _build_shim(self, name, text):
         (self.place / "helper").write_text(HELPER)
         spec, output = self.place / f"{name}.spec", self.place / "shims" / name
+        if output.exists():
+            return next(output.glob("RPMS/noarch/*.rpm"))
         spec.write_text(text)
         options = ["--load", TOP / "packaging/rpm/el.macros", "--define", f"_topdir {output}"]
         command = ["rpmbuild", "-bb", "--quiet", *options, "--define", "_binary_payload w1.zstdio", spec]

@@ -30,7 +30,8 @@ def test_same_bytes(builder, packages, tmp_path, monkeypatch):
         again = builder.build(place, tmp_path / "again", ["el9"], quick=True)
     finally:
         os.umask(umask)
-    assert {path.name for path in again} == {packages.of("el9").name, packages.of("src").name}
+    expected = [packages.of("el9"), packages.of("el9", "jlabd-selinux"), packages.of("src")]
+    assert {path.name for path in again} == {path.name for path in expected}
     for path in again:
         assert filecmp.cmp(path, next(made for made in packages.files if made.name == path.name), shallow=False), path
 
@@ -48,7 +49,9 @@ def test_rpmlint(packages):
 def test_asks_for_what_el_has(packages, dist):
     """The package asks for Python 3.12, systemd, nginx's folders and libraries that EL 9 has, and for nothing else."""
     asked = {line for line in query(packages.of(dist), "--requires") if not line.startswith(("rpmlib(", "config("))}
+    (version,) = query(packages.of(dist), "--queryformat", "%{VERSION}\n")
     ours = {"/bin/sh", "/usr/bin/python3.12", "python3.12", "systemd", "nginx-filesystem"}
+    ours.add(f"(jlabd-selinux = {version}-1.{dist} if selinux-policy-targeted)")
     assert {line for line in asked if not in_el(line)} == ours
     assert query(packages.of(dist), "--recommends") == ["nginx"]
     assert query(packages.of(dist), "--queryformat", "%{RELEASE} %{ARCH}\n") == [f"1.{dist} x86_64"]
@@ -85,6 +88,11 @@ def test_content(package):
     ]
     system += ["sysusers.d/jlabd.conf", "tmpfiles.d/jlabd.conf"]
     ours = ["/usr/bin/jlabd", "/usr/bin/jlabctl", "/etc/nginx/jlabd.d", "/usr/share/licenses/jlabd/LICENSE"]
+    pages = ["man1/jlabctl.1.gz", "man5/jlabd.toml.5.gz", "man8/jlabd.8.gz"]
+    shells = ["bash-completion/completions/jlabctl", "zsh/site-functions/_jlabctl"]
+    shells.append("fish/vendor_completions.d/jlabctl.fish")
+    shared = [*(f"man/{page}" for page in pages), *shells, "jlabd/jlabd.schema.json"]
+    ours += [f"/usr/share/{path}" for path in shared]
     assert {*ours, *(f"/usr/lib/{path}" for path in system)} <= set(modes)
     strangers = [path for path, mode in modes.items() if not mode.endswith("root root") or mode[8] == "w"]
     assert strangers == []

@@ -6,6 +6,7 @@ import pytest
 from rig.waiting import until
 
 from tests.packaging.booted import INSIDE, web
+from tests.packaging.policy import Policy
 from tests.packaging.shipped import REPOSITORY
 
 pytestmark = pytest.mark.root
@@ -133,6 +134,30 @@ def test_without_nginx(el9):
     assert_gone(el9)
 
 
+def test_selinux_module_comes_along(el9, debian_policy):
+    """Where there is a policy its module comes with jlabd, is linked into it, and goes with jlabd."""
+    el9.boot()
+    Policy.of(debian_policy, el9.inside("/"), kind="targeted")
+    el9.dnf("install", "selinux-policy-targeted")
+    el9.dnf("install", "jlabd")
+    listed = ["semodule", "-s", "targeted", "--list=full"]
+    assert ["200", "jlabd", "pp"] in [line.split() for line in el9.run(*listed).splitlines()]
+    contexts = "/etc/selinux/targeted/contexts/files/file_contexts"
+    assert "jlabd_exec_t" in el9.inside(contexts).read_text()
+    el9.offer("new")
+    el9.dnf("upgrade", "jlabd")
+    assert el9.run(*listed).count("jlabd") == 1
+    assert version_of(el9, "jlabd-selinux") == version_of(el9, "jlabd")
+    said = el9.dnf("remove", "jlabd", "jlabd-selinux")
+    assert "jlabd" not in el9.run(*listed), said
+    assert "jlabd" not in el9.inside(contexts).read_text()
+
+
+def version_of(machine, package):
+    """Return the version of a package that is installed."""
+    return machine.rpm("--query", "--queryformat", "%{VERSION}", package)
+
+
 def test_upgrade_that_cannot_run(el9):
     """With a configuration that cannot be read an upgrade says so, and the jlabd that runs goes on."""
     el9.boot()
@@ -177,7 +202,7 @@ def test_the_core_of_it_on_el10(el10):
     old, new = (f"{REPOSITORY}/el10/{name}" for name in ("old", "new"))
     el10.boot()
     el10.run("rpmkeys", "--import", f"{REPOSITORY}/key.asc")
-    el10.run("sh", "-c", f"rpm --upgrade {old}/*.rpm")
+    el10.run("sh", "-c", f"rpm --upgrade {old}/el-base-*.rpm {old}/nginx-filesystem-*.rpm {old}/jlabd-[0-9]*.rpm")
     assert el10.run("systemd-analyze", "verify", "--man=no", "jlabd.service", "jlabd-labs.service") == ""
     el10.systemctl("start", "nginx")
     el10.systemctl("enable", "--now", "jlabd")
@@ -185,9 +210,9 @@ def test_the_core_of_it_on_el10(el10):
     edit(el10, web("a", user='"ann"'))
     el10.systemctl("reload", "jlabd")
     pid, main_pid, first = el10.wait_for("a")["pid"], el10.show("MainPID"), version(el10)
-    el10.run("sh", "-c", f"rpm --upgrade {new}/jlabd-*.1-1.el10.*.rpm")
+    el10.run("sh", "-c", f"rpm --upgrade {new}/jlabd-[0-9]*.1-1.el10.*.rpm")
     assert (version(el10), el10.show("MainPID")) == (f"{first}.1", main_pid)
-    el10.run("sh", "-c", f"rpm --upgrade --oldpackage {old}/jlabd-*.rpm")
+    el10.run("sh", "-c", f"rpm --upgrade --oldpackage {old}/jlabd-[0-9]*.rpm")
     assert (version(el10), el10.show("MainPID")) == (first, main_pid)
     el10.systemctl("restart", "jlabd")
     el10.systemctl("kill", "-s", "KILL", "jlabd")

@@ -15,6 +15,12 @@ needed='
 /usr/bin/rpmlint                  rpmlint       what distributors ask of packages
 /usr/bin/zsh                      zsh           completion in zsh
 /usr/bin/fish                     fish          completion in fish
+/usr/bin/checkmodule              checkpolicy   the SELinux module
+/usr/bin/semodule_package         semodule-utils  the SELinux module
+/usr/sbin/semodule                policycoreutils  linking it into a policy
+/usr/share/selinux/devel/Makefile  selinux-policy-dev  compiling it with a policy's headers
+/usr/bin/sesearch                 setools       what the linked policy allows
+/usr/sbin/matchpathcon            selinux-utils  which labels it gives
 /usr/bin/mandoc                   mandoc        the manual pages
 /usr/bin/promtool                 prometheus    the metrics, the alerts
 '

@@ -39,7 +39,7 @@ for unit in '$(echo $masked)'; do ln -sf /dev/null etc/systemd/system/$unit; don
 
 make_root() { # SUITE PLACE
     packages=systemd,systemd-sysv,dbus,libpam-systemd,python3,procps,nginx-light,rpm
-    [ "$1" != bookworm ] || packages=$packages,dnf # newer Debians have none
+    [ "$1" != bookworm ] || packages=$packages,dnf,policycoreutils # newer Debians have no dnf
     mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -v security | head -n 1)
     new=$2/new
     rm -rf --one-file-system "$new"
