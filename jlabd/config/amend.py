@@ -56,7 +56,7 @@ def _with(source: Source, name: str, values: Raw) -> str:
     """Return the text of `source` with the new table at its end."""
     text = source.text
     newline = "\r\n" if "\r\n" in text else "\n"
-    lines = [f"[{dotted(('instance', name))}]", *(f"{dotted((key,))} = {_written(values[key])}" for key in values)]
+    lines = [f"[{dotted(('instance', name))}]", *(f"{dotted((key,))} = {written(values[key])}" for key in values)]
     gap = newline * (2 - (text == "" or text.endswith("\n")) - (text == "" or text.endswith(newline * 2)))
     longer = text + gap + newline.join(lines) + newline
 
@@ -66,10 +66,10 @@ def _with(source: Source, name: str, values: Raw) -> str:
     return longer if _means(longer, source, change) else changed(source, change)
 
 
-def _written(value: Any) -> str:
+def written(value: Any) -> str:
     """Return `value` as TOML, on one line."""
     if isinstance(value, dict):
-        settings = ", ".join(f"{dotted((key,))} = {_written(below)}" for key, below in value.items())
+        settings = ", ".join(f"{dotted((key,))} = {written(below)}" for key, below in value.items())
         return f"{{ {settings} }}"
     return str(tomlkit.item(value).as_string())
 

@@ -37,6 +37,7 @@ def parser(default_socket: str) -> Parser:
         _add_reexec,
         _add_check,
         _add_doctor,
+        _add_import,
         _add_streams,
         _add_url,
         _add_passwd,
@@ -107,6 +108,20 @@ def _add_doctor(commands: _Commands) -> None:
     parser = commands.add("doctor", _doctor, "look for what usually goes wrong, and say how to mend it")
     parser.add_argument("--config", metavar="PATH")
     parser.add_argument("--json", action="store_true", help="the findings as JSON")
+
+
+def _add_import(commands: _Commands) -> None:
+    parser = commands.add(
+        "import", _import, "print as configuration of jlabd what ran labs until now; nothing is changed"
+    )
+    parser.add_argument(
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="a Supervisor configuration, a systemd unit or drop-in, a run script, a jupyter_lab_config.py, an nginx "
+        "server; what they name is read too, nothing of it is run",
+    )
+    parser.add_argument("--name", metavar="NAME", help="what the instance is to be called")
 
 
 def _add_streams(commands: _Commands) -> None:
@@ -193,6 +208,12 @@ def _doctor(options: argparse.Namespace) -> int:
 
     words = (*(("--config", options.config) if options.config else ()), *(("--json",) if options.json else ()))
     return doctor(options.socket if options.socket != DEFAULT_SOCKET else None, words)
+
+
+def _import(options: argparse.Namespace) -> int:
+    from jlabd.ctl.requests import import_files
+
+    return import_files(options.files, options.name)
 
 
 def _logs(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""`jlabctl signal`, `reload`, `url` and `passwd`; and `check` and `doctor`, which are other programs."""
+"""`jlabctl signal`, `reload`, `url` and `passwd`; and `check`, `doctor` and `import`, which are other programs."""
 
 from __future__ import annotations
 
@@ -177,6 +177,11 @@ def check(path: str | None) -> int:
 def doctor(socket: str | None, words: Sequence[str]) -> int:
     """Become the doctor, with the options in `words`; `socket` if one was asked for."""
     return _become("jlabd.doctor", *words, *(("--socket", socket) if socket else ()))
+
+
+def import_files(files: Sequence[str], name: str | None) -> int:
+    """Become the program that prints what `files` come to as configuration."""
+    return _become("jlabd.config.importers", *(("--name", name) if name is not None else ()), "--", *files)
 
 
 def _become(module: str, *words: str) -> int:

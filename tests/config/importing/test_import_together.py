@@ -1,0 +1,211 @@
+"""Files that speak of one lab, names, and input that nobody should have to expect."""
+
+import os
+import random
+import time
+
+import pytest
+
+from jlabd.config.importers import gather
+from jlabd.config.importers.findings import ImportFailedError, quoted
+from tests.config.importing.given import HASH
+
+
+def test_two_labs_with_their_files(files):
+    """Every configuration, script and server finds its own lab."""
+    given = {}
+    for name, port in (("alice", 8801), ("bob", 8802)):
+        home = f"/home/{name}"
+        given[f"{name}.ini"] = f"[program:{name}]\nuser={name}\ndirectory={home}\ncommand={home}/run-{name}.sh\n"
+        given[f"run-{name}.sh"] = f"#!/bin/sh\nexec {home}/venv/bin/jupyter lab --config={home}/{name}_config.py\n"
+        given[f"{name}_config.py"] = (
+            f"c.ServerApp.port = {port}\nc.ServerApp.ip = 'localhost'\nc.ServerApp.password = '{HASH}'\n"
+        )
+        given[f"{name}.conf"] = (
+            f"server {{ server_name {name}.example.org; location / {{ proxy_pass http://127.0.0.1:{port}; }} }}"
+        )
+    result = files.imported(dict(sorted(given.items())))
+    for name in ("alice", "bob"):
+        assert result.table["instance"][name] == {
+            "user": name,
+            "root_dir": f"/home/{name}",
+            "venv": f"/home/{name}/venv",
+            "server_name": f"{name}.example.org",
+            "password_hash": HASH,
+        }
+
+
+def test_config_in_the_home_of_the_user(files):
+    """A configuration in ~/.jupyter is the lab's whose user lives there."""
+    programs = "".join(f"[program:{name}]\nuser={name}\ncommand=/v/bin/jupyter lab\n" for name in ("carol", "bob"))
+    result = files.imported(
+        {"labs.ini": programs, "carol/.jupyter/jupyter_lab_config.py": "c.ServerApp.root_dir='/srv/c'\n"}
+    )
+    assert result.table["instance"]["carol"]["root_dir"] == "/srv/c"
+    assert "root_dir" not in result.table["instance"]["bob"]
+
+
+def test_command_line_counts_more(files):
+    """As in JupyterLab the command line counts more than the file, and the loser is named."""
+    files.write("c.py", "c.ServerApp.port = 1111\nc.ServerApp.root_dir = '/srv/a'\n")
+    result = files.one(
+        "x.ini", "[program:x]\nuser=bob\ncommand=/v/bin/jupyter lab --config={folder}/c.py --port=2222\n"
+    )
+    assert result.only["listen"] == "127.0.0.1:2222"
+    assert "x.ini:3 says otherwise, and counts" in result.why("c.py:1: port = 1111")
+
+
+@pytest.mark.parametrize(
+    ("program", "user", "name"),
+    [
+        ("jupyter", "alice", "alice"),
+        ("jupyter-lab", "root", "jupyter-lab"),
+        ("data science!", "bob", "data-science"),
+        ("x" * 60, "bob", "x" * 30),
+        ("..", "bob", "lab"),
+    ],
+)
+def test_names(files, program, user, name):
+    """An instance is called as its program, unless that says nothing; what jlabd cannot be told is changed."""
+    result = files.one("x.ini", f"[program:{program}]\nuser={user}\ncommand=/v/bin/jupyter lab\n")
+    assert list(result.table["instance"]) == [name]
+
+
+def test_names_differ(files):
+    """Two labs of one user get two names."""
+    programs = "".join(f"[program:{name}]\nuser=bob\ncommand=/v/bin/jupyter lab\n" for name in ("jupyter", "lab"))
+    assert list(files.one("x.ini", programs).table["instance"]) == ["bob", "bob-2"]
+
+
+def test_name_that_is_chosen(files):
+    """--name names the one lab, and is refused for several."""
+    program = "[program:x]\nuser=bob\ncommand=/v/bin/jupyter lab\n"
+    assert list(files.imported({"x.ini": program}, name="research").table["instance"]) == ["research"]
+    with pytest.raises(ImportFailedError, match="--name research is for one lab, and there are 2"):
+        files.imported({"x.ini": program + program.replace("x", "y")}, name="research")
+
+
+def test_what_jlabd_would_refuse_becomes_a_comment(files):
+    """A value that does not pass --check is left out with the reason, and secrets in it are not shown."""
+    text = (
+        "[program:x]\nuser=bob\numask=9\nstopsignal=WINCH\nstdout_logfile_maxbytes=1KB\n"
+        "environment=JUPYTER_TOKEN=verysecret,GOOD=1\ncommand=/v/bin/jupyter lab --ServerApp.base_url='/a b/'\n"
+    )
+    result = files.one("x.ini", text)
+    assert result.only == {"user": "bob", "venv": "/v", "env": {"GOOD": "1"}}
+    assert "is not a umask" in result.why("umask = '0009'")
+    assert "does not end a program" in result.why("stop.signal = 'WINCH'")
+    assert "too small for a log" in result.why("log.max_size = '1K'")
+    assert "is not a base URL" in result.why("base_url = '/a b/'")
+    assert "token_file" in result.why("env.JUPYTER_TOKEN")
+    assert "verysecret" not in result.text
+
+
+def test_pip_user_and_system_python(files):
+    """A JupyterLab of the system's Python, or of pip install --user, is no environment that jlabd could run."""
+    for path in ("/usr/local/bin/jupyter-lab", "/home/bob/.local/bin/jupyter-lab", "/usr/bin/jupyter lab"):
+        result = files.one("x.ini", f"[program:x]\nuser=bob\ncommand={path}\n")
+        assert "venv" not in result.only
+        assert "python3 -m venv" in result.why(path.rpartition("/")[0])
+
+
+def test_environment_of_path(files):
+    """A bare `jupyter` comes from the first environment in PATH."""
+    text = '[program:x]\nuser=bob\nenvironment=PATH="/usr/local/bin:/srv/lab/bin:/usr/bin"\ncommand=jupyter lab\n'
+    assert files.one("x.ini", text).only["venv"] == "/srv/lab"
+
+
+# What nobody should have to expect.
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (b"[program:x]\nuser=al\0ice\n", ":2: holds a NUL"),
+        (b"[program:x]\n# caf\xe9\n", ":2: is not UTF-8"),
+        (b"", "is nothing that can be imported"),
+        (b"hello\nworld\n", "is nothing that can be imported"),
+        (b"x" * 5_000_000, "is larger than any file of this kind"),
+        (b"\x7fELF\x02\x01\x01\0", ":1: holds a NUL"),
+    ],
+)
+def test_files_that_are_none(files, data, error):
+    """Binary, latin-1, empty and enormous files are errors that name the place."""
+    with pytest.raises(ImportFailedError) as failed:
+        files.one("x.ini", data)
+    assert error in str(failed.value)
+    assert str(failed.value).startswith(f"{files.folder}/x.ini")
+
+
+def test_what_is_no_file(files):
+    """A folder, a FIFO, and a file that is not there are errors at once."""
+    os.mkfifo(files.folder / "fifo")
+    for name, error in (("fifo", "is not a regular file"), ("", "Is a directory"), ("gone", "No such file")):
+        with pytest.raises(ImportFailedError, match=error):
+            files.imported({}, f"{files.folder}/{name}")
+
+
+LINES = {
+    "x.ini": "[program:x]\nuser=bob\ncommand=/v/bin/jupyter lab {}\n",
+    "x.service": "[Service]\nUser=bob\nExecStart=/v/bin/jupyter lab {}\n",
+    "run.sh": "#!/bin/sh\nexec /v/bin/jupyter lab {}\n",
+    "jupyter_lab_config.py": "c.ServerApp.root_dir = '{}'\n",
+    "lab.conf": "server {{ server_name {}; location / {{ proxy_pass http://127.0.0.1:8888; }} }}\n",
+}
+
+
+def attempt(files, name, text):
+    """Return what the file comes to, or what is wrong with it."""
+    try:
+        return files.one(name, text).text
+    except ImportFailedError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("name", LINES)
+@pytest.mark.parametrize("filling", ["x" * 900_000, "a " * 400_000, "$x" * 300_000, "(" * 300_000])
+def test_lines_of_a_megabyte(files, name, filling):
+    """Enormous lines end soon: in a configuration or in an error."""
+    began = time.process_time()
+    outcome = attempt(files, name, LINES[name].format(filling))
+    assert time.process_time() - began < 20
+    assert "instance" in outcome or str(files.folder) in outcome
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_garbled_files(files, name):
+    """Files with bytes cut out, doubled and changed end in a configuration that passes, or in an error."""
+    chance = random.Random(name)
+    plain = LINES[name].format("--port=8899 --no-browser").encode()
+    outcomes = set()
+    for _ in range(60):
+        data = bytearray(plain)
+        for _ in range(chance.randint(1, 4)):
+            at = chance.randrange(len(data))
+            data[at : at + chance.randint(0, 3)] = bytes(chance.choices(b"\n\"'\\${}[]=;#%(a", k=chance.randint(0, 4)))
+        outcomes.add("[instance." in attempt(files, name, bytes(data)))
+    assert outcomes == {True, False}
+
+
+def test_too_many_files(files, monkeypatch):
+    """Includes without end are given up."""
+    monkeypatch.setattr(gather, "_MOST_FILES", 10)
+    for number in range(20):
+        files.write(f"c/{number}.ini", "[supervisord]\n")
+    with pytest.raises(ImportFailedError, match="more than 10 files"):
+        files.one("s.conf", "[include]\nfiles=c/*.ini\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("--IdentityProvider.token=abc --x", "--IdentityProvider.token=… --x"),
+        ("PASSWORD='abc'", "PASSWORD=…"),
+        ("token = ''", "token = ''"),
+        ("a\tb\x1b[31m\n c", "a b\\x1b[31m c"),
+        ("y" * 500, "y" * 100 + "…"),
+    ],
+)
+def test_what_comments_show(text, shown):
+    """Pieces of files are shown on one line, without secrets and control characters."""
+    assert quoted(text) == shown
