@@ -49,5 +49,7 @@ class Launch:
     open_files: int | None = None
     no_new_privileges: bool = False
     private_tmp: bool = False
+    view: tuple[str, str] | None = None
+    """(what, where): the process, and nobody else, sees the folder `what` in the place of the folder `where`."""
     mark: str = ""
     """Value of MARK_VARIABLE, unique per runtime folder and instance."""

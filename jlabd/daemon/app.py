@@ -198,7 +198,7 @@ class App:
 
     def _start_background_work(self, stack: contextlib.AsyncExitStack) -> None:
         self._tasks.start(self._observer.observe(), "observer")
-        self._tasks.start(self._front_door.keep_trying(), "nginx retries")
+        self._tasks.start(self._front_door.watch(), "nginx watch")
         self._tasks.start(self._rotate_logs(), "log rotation")
         self._tasks.start(self._remembering.keep_writing(), "remembering")
         self._tasks.start(sweep(self._hands.around, self._hands.folders()), "sweeping")

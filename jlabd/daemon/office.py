@@ -120,6 +120,7 @@ class Office:
         return Counts(
             nginx_reloads=self._front_door.reloads,
             nginx_failures=self._front_door.failures,
+            nginx_last_load_ok=self._front_door.last_load_ok,
             config_loads=self._reloader.loads,
             config_failures=self._reloader.failures,
             cpu_seconds=self._observer.cpu_seconds(),

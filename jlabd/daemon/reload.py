@@ -87,7 +87,7 @@ class Reloader:
         if self._is_ending():
             raise ReloadRefusedError("jlabd is ending; the next one reads the configuration anew.")
         if outcome.refused:
-            await self._front_door.publish(self.current)
+            await self._front_door.take_back_to(self.current)
             raise ReloadRefusedError(outcome.error)
         self.current = candidate.configuration
         self.error = _sentence(candidate.problems)

@@ -2,37 +2,20 @@
 
 from __future__ import annotations
 
-import re
+import asyncio
 import subprocess
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 
 from jlabd.doctor.findings import Finding, advice, good, unknown, wrong
+from jlabd.nginx import marks, verify
+from jlabd.nginx.reading import Dump, dumping, entry_path
 from jlabd.spec import NginxSpec
 
 SUBJECT = "nginx"
 TIMEOUT_S = 30.0
 _WORDS = 400
 """Characters of nginx's complaint that are quoted, from its end."""
-
-_FILE = re.compile(r"^# configuration file (.+):$", re.MULTILINE)
-
-
-@dataclass(frozen=True, slots=True)
-class Dump:
-    """What `nginx -T` printed: the whole configuration as nginx reads it, and where it stands."""
-
-    text: str
-
-    @property
-    def files(self) -> frozenset[str]:
-        """Every file that nginx reads."""
-        return frozenset(_FILE.findall(self.text))
-
-    def directive(self, name: str) -> str | None:
-        """Return the arguments of the first simple directive `name`, None if there is none."""
-        found = re.search(rf"(?:^|[;{{}}])\s*{re.escape(name)}\s+([^;{{}}#]+);", self.text, re.MULTILINE)
-        return found[1].strip() if found else None
 
 
 def examine(spec: NginxSpec) -> Iterator[Finding]:
@@ -46,6 +29,7 @@ def examine(spec: NginxSpec) -> Iterator[Finding]:
         return
     yield good(SUBJECT, "accepts its configuration")
     yield from judge(spec, dump)
+    yield from about_the_running_one(spec)
 
 
 def judge(spec: NginxSpec, dump: Dump) -> Iterator[Finding]:
@@ -56,9 +40,9 @@ def judge(spec: NginxSpec, dump: Dump) -> Iterator[Finding]:
 
 
 def _dump(test_command: Sequence[str]) -> Dump | Finding:
-    if "-t" not in test_command:
+    argv = dumping(test_command)
+    if argv is None:
         return unknown(SUBJECT, "nginx.test_command has no -t, so its configuration cannot be looked at")
-    argv = ["-T" if word == "-t" else word for word in test_command]
     said = " ".join(argv)
     try:
         done = subprocess.run(argv, capture_output=True, timeout=TIMEOUT_S, check=False, stdin=subprocess.DEVNULL)
@@ -75,7 +59,7 @@ def _dump(test_command: Sequence[str]) -> Dump | Finding:
 
 
 def _about_include(spec: NginxSpec, dump: Dump) -> Finding:
-    entry = f"{spec.config_dir}/jlabd.conf"
+    entry = entry_path(spec)
     if entry in dump.files:
         return good(SUBJECT, f"includes {entry}")
     return wrong(
@@ -98,6 +82,20 @@ def _about_group(spec: NginxSpec, dump: Dump) -> Finding:
         f"its workers are in the group {group}, but the labs' sockets are open to {spec.group}",
         f'set nginx.group = "{group}" in the configuration, then restart jlabd',
     )
+
+
+def about_the_running_one(spec: NginxSpec) -> Iterator[Finding]:
+    """Ask nginx whether it has loaded what lies there."""
+    try:
+        wanted = marks.found(Path(spec.config_dir, "live", marks.FILE).read_text())
+    except OSError:
+        return  # jlabd has published nothing yet
+    answer = asyncio.run(verify.ask(spec))
+    if answer.mark is not None and answer.mark == wanted:
+        yield good(SUBJECT, f"{answer.words}, as it should")
+    else:
+        fix = "start or reload nginx; jlabd tries by itself, and `jlabctl status` shows what nginx said"
+        yield wrong(SUBJECT, answer.words, fix)
 
 
 def _about_reloads(dump: Dump) -> Finding:

@@ -1,13 +1,13 @@
 """The folder that nginx includes, as generations: each is written whole, and put in force by one rename.
 
     config_dir/jlabd.conf       the one file for nginx.conf to include; it includes live/*.conf
-    config_dir/generations/N/   one rendered configuration
-    config_dir/live             link to the generation that nginx reads: the candidate while it is being tested
-    config_dir/tested           link to the last generation that passed the test
-    config_dir/loaded           link to the last generation that nginx was told to load
+    config_dir/generations/N/   one rendered configuration; 0 is empty, and stands for what was before the first
+    config_dir/live             link to the generation that nginx reads
+    config_dir/.back            link to where `live` is to point again, until nginx has taken the new one
+    config_dir/loaded           link to the last generation that nginx has answered with
 
-The three links agree when all is well. They are on disk because a daemon that is killed between two of the steps must
-know, when it comes back, which of them were done.
+When all is well `live` and `loaded` agree, and there is no `.back`. They are on disk because a daemon that is killed
+between two of the steps must know, when it comes back, which of them were done.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pathlib import Path
 
 from jlabd.files import sync_folder, write_atomically
 
+BACK = ".back"
 _TARGET = re.compile(r"generations/([0-9]{1,18})")
 
 
@@ -33,21 +34,20 @@ class UnsafeFolderError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """Where the three links point; None when there is no such generation."""
+    """Where the two links point; None when there is no such generation."""
 
     live: int | None
-    tested: int | None
     loaded: int | None
 
     @property
     def agree(self) -> bool:
-        """All is well: nginx was told to load what it reads, and that passed the test."""
-        return self.live is not None and self.live == self.tested == self.loaded
+        """All is well: what nginx would read it has loaded."""
+        return self.live is not None and self.live == self.loaded
 
     @property
     def none(self) -> bool:
         """Nothing was ever published."""
-        return self.live is self.tested is self.loaded is None
+        return self.live in {None, 0} and self.loaded is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +67,8 @@ class Generations:
         return True
 
     def links(self) -> Links:
-        """Read the three links."""
-        return Links(*(self._number(link) for link in ("live", "tested", "loaded")))
+        """Read the two links."""
+        return Links(self._number("live"), self._number("loaded"))
 
     def read(self, number: int | None) -> dict[str, str]:
         """Return the files of a generation, relative name → text; none when it does not exist."""
@@ -78,9 +78,16 @@ class Generations:
         names = (Path(where, name) for where, _, names in os.walk(folder) for name in names)
         return {str(path.relative_to(folder)): _content(path) or "" for path in names}
 
-    async def write(self, files: Mapping[str, str]) -> int:
-        """Write a new generation, durable, and return its number; lets others run after each file (fsync is slow)."""
-        number = max(self._existing(), default=0) + 1
+    def text(self, number: int, name: str) -> str:
+        """Return one file of a generation; empty when it does not exist."""
+        return _content(self._folder(number) / name) or ""
+
+    def next_number(self) -> int:
+        """Return the number for a new generation."""
+        return max(self._existing(), default=0) + 1
+
+    async def write(self, number: int, files: Mapping[str, str]) -> None:
+        """Write a new generation, durable, or nothing; lets others run after each file (fsync is slow)."""
         try:
             folder = self._folder(number)
             _new_folder(folder)
@@ -93,7 +100,6 @@ class Generations:
                 if path.is_dir():
                     sync_folder(path)
             sync_folder(folder.parent)
-            return number
         except BaseException:
             self.drop(number)
             raise
@@ -104,30 +110,46 @@ class Generations:
         (self.root / f".{link}.new").rename(self.root / link)
         sync_folder(self.root)
 
-    @contextlib.contextmanager
-    def on_trial(self, candidate: int, back: int | None) -> Iterator[None]:
-        """Let `live` point to a candidate; if the block raises, to generation `back` again, and drop the candidate.
+    def settle(self) -> Links:
+        """Undo what was under way when a daemon was killed; return where the links point then, `live` always to one."""
+        if (self.root / BACK).is_symlink():
+            self._put_back()
+        links = self.links()
+        if links.live is None:
+            if links.loaded is None and 0 not in self._existing():
+                _new_folder(self._folder(0))
+            self.point("live", links.loaded or 0)
+        return self.links()
 
-        The way back is laid first: then a full disk cannot bar it. Without `back` there is no `live` afterwards.
+    def view(self, candidate: int) -> tuple[str, str]:
+        """Return the folder of a candidate, and the one in whose place nginx would read it."""
+        return str(self._folder(candidate)), str((self.root / "live").resolve())
+
+    @contextlib.contextmanager
+    def replaced_by(self, candidate: int) -> Iterator[None]:
+        """Let `live` point to a candidate; if the block raises or the daemon dies in it, to where it did before.
+
+        The way back is laid first: then a full disk cannot bar it.
         """
+        self._lay(BACK, self.links().live or 0)
         try:
-            self._lay(".back", back)
-            try:
-                self.point("live", candidate)
-                yield
-            except BaseException:
-                self._put_back(back)
-                raise
+            self.point("live", candidate)
+            yield
         except BaseException:
-            if candidate not in {back, self.links().live}:
-                self.drop(candidate)
+            self._put_back()
             raise
+        self._remove(BACK)
 
     def keep(self, *numbers: int | None) -> None:
         """Remove all generations but these. What cannot be removed now is tried again the next time."""
-        self._remove(".back")
         for number in self._existing() - set(numbers):
             self.drop(number)
+
+    def paths(self) -> list[str]:
+        """Return every file and folder that nginx reads here, if it is there."""
+        live = self.root / "live"
+        inside = (os.path.join(where, name) for where, _, names in os.walk(live) for name in ("", *names))  # noqa: PTH118
+        return [str(self.root), str(self.root / "jlabd.conf"), str(live), *inside]
 
     def drop(self, number: int) -> None:
         """Remove a generation as far as possible."""
@@ -146,18 +168,14 @@ class Generations:
             return None
         return int(found[1]) if found and self._folder(int(found[1])).is_dir() else None
 
-    def _put_back(self, back: int | None) -> None:
-        if back is None:
-            self._remove("live")
-        else:
-            (self.root / ".back").rename(self.root / "live")
+    def _put_back(self) -> None:
+        (self.root / BACK).rename(self.root / "live")
         with contextlib.suppress(OSError):  # the name is back; that it lasts is for a disk that works
             sync_folder(self.root)
 
-    def _lay(self, name: str, number: int | None) -> None:
+    def _lay(self, name: str, number: int) -> None:
         self._remove(name)
-        if number is not None:
-            (self.root / name).symlink_to(f"generations/{number}")
+        (self.root / name).symlink_to(f"generations/{number}")
 
     def _remove(self, name: str) -> None:
         (self.root / name).unlink(missing_ok=True)

@@ -1,47 +1,24 @@
-"""Putting a configuration in force: write, test with nginx itself, swap, reload; or leave everything as it was."""
+"""Putting a configuration in force: write, test with nginx itself, swap, reload, see it live; or leave all as is."""
 
 from __future__ import annotations
 
 import asyncio
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Protocol
 
+from jlabd.nginx import marks, reading, verify
+from jlabd.nginx.command import COMMAND_TIMEOUT_S, CommandRunner, PublishError, problem
 from jlabd.nginx.generations import Generations, Links, UnsafeFolderError
-from jlabd.nginx.render import RenderError, entry, render
+from jlabd.nginx.reading import Prints, Reading, foreign_prints, prints
+from jlabd.nginx.render import RenderError, entry, render, stamped
+from jlabd.nginx.trial import Trial
 from jlabd.spec import Configuration, NginxSpec
 
-COMMAND_TIMEOUT_S = 30.0
-"""How long nginx may take to test a configuration, or to be told of it."""
-
-_NOT_FOUND = 127
-_WORDS = 2000
-"""Characters of a command's output that an error quotes, from the end: there nginx says what is wrong."""
-
-
-class CommandResult(Protocol):
-    """How a command ended."""
-
-    @property
-    def status(self) -> int:
-        """Exit status; 127 when there is no such program, or it could not be started."""
-
-    @property
-    def output(self) -> str:
-        """What it printed, both streams."""
-
-    @property
-    def timed_out(self) -> bool:
-        """It did not end in time and was killed."""
-
-
-class CommandRunner(Protocol):
-    """Runs a program without a shell, as the daemon's own user. Does not raise for a program that fails."""
-
-    async def __call__(self, argv: Sequence[str], timeout_s: float) -> CommandResult:
-        """Run `argv` and return how it ended."""
+FLOOR_S = 2.0
+"""Pause between two reloads at least: each leaves old workers behind for as long as somebody's websocket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,39 +27,43 @@ class Outcome:
 
     ok: bool
     changed: bool
-    """nginx was told to load a configuration."""
+    """nginx was made to load a configuration."""
     generation: int | None
-    """The generation that is in force; None before the first."""
+    """The generation that was last in force; None before the first."""
     error: str
     """Why it is not `ok`, in a sentence, with nginx's own words."""
     refused: bool = False
     """The configuration itself could not be put in place. Not so where there is no nginx, or none that runs."""
 
 
-class PublishError(Exception):
-    """A step failed; the message is a sentence. `refused`: because of the configuration or of what it needs."""
-
-    def __init__(self, message: str, *, refused: bool) -> None:
-        super().__init__(message)
-        self.refused = refused
-
-
 class Publisher:
-    """Keeps nginx's side of the configuration. One attempt runs at a time; those asked for meanwhile become one."""
+    """Keeps nginx's side of the configuration. One attempt runs at a time; those asked for meanwhile become one.
 
-    def __init__(self, run: CommandRunner) -> None:
+    `reloads` counts how often nginx was told to load something. `floor_s`: see FLOOR_S.
+    """
+
+    def __init__(self, run: CommandRunner, floor_s: float = FLOOR_S) -> None:
         self._run = run
+        self._trial = Trial(run)
+        self._floor_s = floor_s
         self._lock = asyncio.Lock()
         self._wanted = Configuration("")
         self._following: asyncio.Task[Outcome] | None = None
+        self._earliest = 0.0
+        self._in_force: NginxSpec | None = None
+        self._own: Prints = {}
+        self._foreign: Prints = {}
+        self._sound = False
         self.needs_retry = False
         """The last attempt failed for a reason that may pass; the same `publish` again is worth trying."""
+        self.reloads = 0
 
     async def publish(self, configuration: Configuration) -> Outcome:
         """Put `configuration` in force, or leave everything as it was and say why; never raises for what may go wrong.
 
-        A caller that is cancelled does not stop the attempt. Asked for twice while another attempt runs, both callers
-        get the outcome of the one attempt that follows, with the later configuration.
+        A caller that is cancelled does not stop the attempt. Asked for twice while another attempt runs, or while it is
+        too early for the next one, all callers get the outcome of the one attempt that follows, with the latest
+        configuration. What nginx has in force already is neither tested nor loaded again.
         """
         self._wanted = configuration
         if self._following is None:
@@ -92,18 +73,58 @@ class Publisher:
     @staticmethod
     def preview(configuration: Configuration) -> str:
         """Return what `publish` would change, as a unified diff; empty if nothing. Raises RenderError, OSError."""
-        folder = Generations(Path(configuration.nginx.config_dir))
-        return _difference(folder.read(folder.links().live), render(configuration))
+        folder = _folder(configuration)
+        live = folder.read(folder.links().live)
+        live.pop(marks.FILE, None)
+        return _difference(live, _files(configuration))
+
+    @staticmethod
+    def is_in_place(configuration: Configuration) -> bool:
+        """Say whether what nginx would read is what `configuration` asks for. Raises RenderError, OSError."""
+        folder, files = _folder(configuration), _files(configuration)
+        live = folder.links().live
+        return folder.read(live) == (stamped(configuration.nginx, files, live) if live else files)
+
+    async def trouble(self, configuration: Configuration) -> str:
+        """Look, cheaply, whether all is still as the last attempt left it; return what is not, in a sentence."""
+        folder = _folder(configuration)
+        if self._own and prints(folder.paths()) != self._own:
+            return f"Somebody else has changed files in {folder.root}."
+        links = folder.links()
+        if not links.live:
+            return ""
+        answer = await verify.ask(configuration.nginx)
+        return "" if answer.mark == _mark(folder, links.live) else f"nginx {answer.words}."
+
+    def foreign_files(self) -> Prints:
+        """Look, cheaply, at nginx's own files, as far as they are known."""
+        return prints(self._foreign)
+
+    def foreign_changed(self, now: Prints) -> bool:
+        """Say whether nginx's own files were others when nginx last read them for us."""
+        return now != self._foreign
 
     async def _follow(self) -> Outcome:
         async with self._lock:
+            await self._not_too_early()
             self._following = None
             outcome, self.needs_retry = await self._judged(self._wanted)
             return outcome
 
+    async def _not_too_early(self) -> None:
+        """Wait if it would be a reload too soon after the last one."""
+        pause = self._earliest - asyncio.get_running_loop().time()
+        if pause > 0:
+            try:
+                if self.is_in_place(self._wanted):
+                    return
+            except (RenderError, OSError):
+                return  # the attempt says so
+            await asyncio.sleep(pause)
+
     async def _judged(self, configuration: Configuration) -> tuple[Outcome, bool]:
         """Make an attempt; return its outcome and whether the same attempt may succeed later."""
-        folder = Generations(Path(configuration.nginx.config_dir))
+        folder = _folder(configuration)
         try:
             return await self._attempt(folder, configuration), False
         except RenderError as error:
@@ -114,42 +135,132 @@ class Publisher:
             return _failed(folder, str(error)), True
         except OSError as error:
             return _failed(folder, f"{error.filename or folder.root}: {error.strerror or error}."), True
+        finally:
+            self._own = prints(folder.paths())
 
     async def _attempt(self, folder: Generations, configuration: Configuration) -> Outcome:
         nginx = configuration.nginx
-        files = render(configuration)
-        links = folder.links()
-        if not files and links.none:
+        files = _files(configuration)
+        if not files and folder.links().none:
             _prepare_if_possible(folder, nginx)
             return Outcome(ok=True, changed=False, generation=None, error="")
         entry_is_new = _prepare(folder, nginx)
-        if links.agree and not entry_is_new and folder.read(links.live) == files:
+        links = folder.settle()
+        in_place = not entry_is_new and folder.read(links.live) == stamped(nginx, files, links.live or 0)
+        if in_place and await self._is_in_force(folder, nginx, links):
+            await self._examine_if_needed(nginx)
             return Outcome(ok=True, changed=False, generation=links.live, error="")
-        candidate = await _candidate(folder, links, files)
-        with folder.on_trial(candidate, links.tested):
-            await self._test(nginx)
-            folder.point("tested", candidate)
-        folder.keep(candidate, links.tested)
-        await self._reload(nginx)
-        folder.point("loaded", candidate)
+        candidate = await _candidate(folder, links, nginx, files)
+        try:
+            await self._replace(folder, nginx, links, candidate)
+        except BaseException:
+            if candidate not in {links.live, links.loaded, folder.links().live}:
+                folder.drop(candidate)
+            raise
         return Outcome(ok=True, changed=True, generation=candidate, error="")
 
-    async def _test(self, nginx: NginxSpec) -> None:
-        """Let nginx test what `live` points to, with all of its own configuration. Raises PublishError."""
-        result = await self._run(nginx.test_command, COMMAND_TIMEOUT_S)
-        if problem := _problem(nginx.test_command, result):
+    async def _is_in_force(self, folder: Generations, nginx: NginxSpec, links: Links) -> bool:
+        """Ask the running nginx; take note if it has loaded what it would read, by whomever it was told to.
+
+        Raises PublishError where a reload would only make it worse.
+        """
+        answer = await verify.ask(nginx)
+        if answer.silent and links.agree:
+            raise PublishError(f"nginx {answer.words}.", refused=False)
+        if answer.mark != _mark(folder, links.live):
+            return False
+        if links.live is not None and not links.agree:
+            folder.point("loaded", links.live)
+        self._in_force = nginx
+        return True
+
+    async def _examine_if_needed(self, nginx: NginxSpec) -> None:
+        """Raise PublishError if nginx would not start any more with what the administrator has changed."""
+        if not self._sound or not self._foreign or self.foreign_changed(self.foreign_files()):
+            found = await self._examine(nginx)
+            if found.problem:
+                raise PublishError(
+                    f"The running nginx is in line, but could neither reload nor start again: {found.problem}",
+                    refused=False,
+                )
+
+    async def _examine(self, nginx: NginxSpec) -> Reading:
+        """Let nginx read everything as it lies there. Raises PublishError if our file is not part of it."""
+        found = await reading.read(self._run, nginx)
+        self._foreign = foreign_prints(found.dump, nginx) if found.dump else self.foreign_files()
+        self._sound = not found.problem and found.includes(nginx)
+        if not found.includes(nginx):
+            path = reading.entry_path(nginx)
             raise PublishError(
-                f"nginx does not accept the configuration, so nothing was changed: {problem}",
-                refused=result.status != _NOT_FOUND,
+                f"nginx's configuration does not include {path}, so nobody would reach a lab through it: "
+                f"write `include {path};` into the http {{ }} block of nginx.conf.",
+                refused=False,
             )
+        return found
+
+    async def _replace(self, folder: Generations, nginx: NginxSpec, links: Links, candidate: int) -> None:
+        """Put a candidate in place and in force. Raises PublishError, OSError; all is as it was then.
+
+        But where no nginx runs that could take it, it stays in place, accepted by nginx's test, for the next one.
+        """
+        unseen = await self._trial.passes_unseen(folder, nginx, candidate)
+        await self._examine(nginx)
+        before = await verify.ask(self._in_force or nginx)
+        failure: PublishError | None = None
+        with folder.replaced_by(candidate):
+            if not unseen:
+                await self._trial.test_in_place(nginx)
+            try:
+                await self._reload(nginx)
+            except PublishError as error:
+                if before.mark is not None:
+                    raise PublishError(str(error), refused=True) from error
+                failure = error
+            else:
+                await self._see_it_live(folder, nginx, candidate, before.mark)
+        folder.keep(candidate, links.live, links.loaded)
+        if failure is not None:
+            raise failure
+        folder.point("loaded", candidate)
+        self._in_force = nginx
 
     async def _reload(self, nginx: NginxSpec) -> None:
-        """Tell nginx. Raises PublishError; the configuration stays in place then, it is tested."""
+        """Tell nginx. Raises PublishError."""
+        self.reloads += 1
+        self._earliest = asyncio.get_running_loop().time() + self._floor_s
         result = await self._run(nginx.reload_command, COMMAND_TIMEOUT_S)
-        if problem := _problem(nginx.reload_command, result):
+        if trouble := problem(nginx.reload_command, result):
             raise PublishError(
-                f"nginx could not be told to load its configuration (is it running?): {problem}", refused=False
+                f"nginx could not be told to load its configuration (is it running?): {trouble}", refused=False
             )
+
+    async def _see_it_live(self, folder: Generations, nginx: NginxSpec, candidate: int, before: str | None) -> None:
+        """Return when every new request is answered by the candidate. Raises PublishError."""
+        told = datetime.now()  # noqa: DTZ005  (nginx's log has local times)
+        answer = await verify.until_live(nginx, _mark(folder, candidate))
+        if answer is None:
+            return
+        found = await reading.read(self._run, nginx)
+        words = found.problem or reading.complaints(found, told) or "nothing; its error log may say more"
+        raise PublishError(
+            f"nginx was told to load generation {candidate}, but {verify.LIVE_S:.0f} s later it {answer.words}. "
+            f"What it says: {words}",
+            refused=before is not None,
+        )
+
+
+def _folder(configuration: Configuration) -> Generations:
+    return Generations(Path(configuration.nginx.config_dir))
+
+
+def _files(configuration: Configuration) -> Mapping[str, str]:
+    """Return the files of a generation that is not numbered yet. Raises RenderError."""
+    return render(configuration)
+
+
+def _mark(folder: Generations, number: int | None) -> str | None:
+    """Return what nginx answers when it has loaded a generation as it lies there; None if it has no answer to give."""
+    return None if number is None else marks.found(folder.text(number, marks.FILE))
 
 
 def _difference(old: Mapping[str, str], new: Mapping[str, str]) -> str:
@@ -175,25 +286,15 @@ def _prepare_if_possible(folder: Generations, nginx: NginxSpec) -> None:
         folder.prepare(entry(nginx))
 
 
-async def _candidate(folder: Generations, links: Links, files: Mapping[str, str]) -> int:
-    """Write the candidate, unless the last generation that passed the test says the same."""
-    if links.tested is not None and folder.read(links.tested) == files:
-        return links.tested
-    return await folder.write(files)
+async def _candidate(folder: Generations, links: Links, nginx: NginxSpec, files: Mapping[str, str]) -> int:
+    """Return a generation with these files; a new one is written unless there is one already."""
+    for number in {links.live, links.loaded} - {None, 0}:
+        if number is not None and folder.read(number) == stamped(nginx, files, number):
+            return number
+    number = folder.next_number()
+    await folder.write(number, stamped(nginx, files, number))
+    return number
 
 
 def _failed(folder: Generations, error: str, *, refused: bool = True) -> Outcome:
-    return Outcome(ok=False, changed=False, generation=folder.links().live, error=error, refused=refused)
-
-
-def _problem(argv: Sequence[str], result: CommandResult) -> str:
-    """Say what went wrong with a command; empty when nothing did."""
-    command = " ".join(argv)
-    if result.timed_out:
-        return f"`{command}` did not end within {COMMAND_TIMEOUT_S:.0f} s."
-    if result.status == _NOT_FOUND:
-        said = result.output.strip() or f"There is no program {argv[0]}."
-        return f"{said} Install nginx, or set nginx.enabled = false."
-    if result.status != 0:
-        return f"`{command}` says: {result.output.strip()[-_WORDS:] or f'nothing (exit status {result.status})'}"
-    return ""
+    return Outcome(ok=False, changed=False, generation=folder.links().loaded or None, error=error, refused=refused)

@@ -1,7 +1,8 @@
 """From the configuration to nginx's own words: a pure function, with templates that lie in this package.
 
 A generation is `main.conf` (the maps, the server that rejects unknown names, the shared host), `locations/NAME.conf`
-for each instance with a path on the shared host, and `hosts/NAME.conf` for each that has a host of its own.
+for each instance with a path on the shared host, `hosts/NAME.conf` for each that has a host of its own, and
+`verify.conf`, by which nginx says which generation it is.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from jlabd.nginx import allowed
+from jlabd.nginx import allowed, marks
 from jlabd.nginx.allowed import RenderError
 from jlabd.spec import Configuration, InstanceSpec, NginxSpec
 
-__all__ = ["RenderError", "entry", "render"]
+__all__ = ["RenderError", "entry", "render", "stamped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,17 @@ def render(configuration: Configuration) -> Mapping[str, str]:
 def entry(nginx: NginxSpec) -> str:
     """Return the text of jlabd.conf, the one file that nginx.conf includes. Raises RenderError."""
     return _fill("entry.conf.j2", {"config_dir": allowed.path("nginx.config_dir", nginx.config_dir)})
+
+
+def stamped(nginx: NginxSpec, files: Mapping[str, str], number: int) -> dict[str, str]:
+    """Return the files of the generation `number`, completed by what lets nginx say that it is in force.
+
+    Without any file there is nothing to be completed. Raises RenderError.
+    """
+    if not files:
+        return {}
+    mark, host = marks.mark(files, number), marks.host(nginx.config_dir)
+    return {**files, marks.FILE: _fill("verify.conf.j2", _common(nginx), host=host, mark=mark)}
 
 
 def _main(values: Mapping[str, object], server_names: list[str], shared: list[_Route]) -> str:

@@ -46,6 +46,7 @@ class Stage(StrEnum):
     SESSION = "session"
     PRIVATE_TMP = "private tmp"
     CONTEXT = "SELinux context"
+    VIEW = "view"
     USER = "user"
     FOLDER = "folder"
     PRIVILEGES = "privileges"
@@ -100,6 +101,8 @@ class Plan:
     cgroup: int | None
     """Folder of the cgroup to join."""
     private_tmp: bool
+    view: tuple[str, str] | None
+    """Folder to be seen, and in whose place."""
     no_new_privileges: bool
 
 
@@ -228,6 +231,11 @@ def _choose_context(plan: Plan) -> None:
         os.close(choice)
 
 
+def _change_view(plan: Plan) -> None:
+    if plan.view is not None:
+        privileges.see_instead(*plan.view)
+
+
 def _switch_user(plan: Plan) -> None:
     if plan.account is not None:
         os.setgroups(plan.account.groups)
@@ -268,6 +276,7 @@ STEPS: tuple[tuple[Stage, Callable[[Plan], None]], ...] = (
     (Stage.LIMITS, _set_limits),
     (Stage.SESSION, _start_session),
     (Stage.PRIVATE_TMP, _hide_tmp),
+    (Stage.VIEW, _change_view),
     (Stage.CONTEXT, _choose_context),
     (Stage.USER, _switch_user),
     (Stage.FOLDER, _enter_folder),

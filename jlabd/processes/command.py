@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Self
 
 from jlabd.core.launch import Launch
 from jlabd.processes.exits import Exit, wait_exit
-from jlabd.processes.spawn import Process, SpawnError, spawn
+from jlabd.processes.refusals import SpawnError, ViewRefusedError
+from jlabd.processes.spawn import Process, spawn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 OUTPUT_LIMIT = 64 * 1024
-"""Bytes that are kept of a command's output."""
+"""Bytes that are kept of a command's output, unless more are asked for."""
+_PIECE = 64 * 1024
 
 NOT_RUN = 127
 """Status of a command that could not be started; its output says why."""
@@ -33,29 +35,40 @@ class CommandResult:
     status: int
     """Its exit status; 128 + n if signal n killed it; NOT_RUN if it could not be started."""
     output: str
-    """What it wrote to stdout and stderr, the first OUTPUT_LIMIT bytes."""
+    """What it wrote to stdout and stderr, from the beginning as far as the limit."""
     timed_out: bool = False
     """It was killed, with its process group, because it took too long."""
+    without_view: bool = False
+    """It was not started, because it could not be given the view that was asked for."""
 
 
-async def run(argv: Sequence[str], timeout_s: float, env: Mapping[str, str] | None = None) -> CommandResult:
+async def run(
+    argv: Sequence[str],
+    timeout_s: float,
+    env: Mapping[str, str] | None = None,
+    *,
+    view: tuple[str, str] | None = None,
+    limit: int = OUTPUT_LIMIT,
+) -> CommandResult:
     """Run a command as the daemon's own user in its folder; `env` None is the daemon's environment. Raises nothing.
 
-    It ends when the command does, also if a grandchild keeps the output open. Cancelled, it kills the command.
+    With `view` = (what, where) the command, and nobody else, sees the folder `what` in the place of the folder `where`.
+    `limit` bytes of its output are kept. It ends when the command does, also if a grandchild keeps the output open.
+    Cancelled, it kills the command.
     """
     if env is None:
         env = {key: value for key, value in os.environ.items() if key not in _PRIVATE}
-    launch = Launch(argv=tuple(argv), env=env, cwd="", account=None, umask=0o022)
+    launch = Launch(argv=tuple(argv), env=env, cwd="", account=None, umask=0o022, view=view)
     try:
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         return CommandResult(NOT_RUN, f"Cannot run {argv[0]}: {error.strerror}.")
-    with _Output(reader) as output:
+    with _Output(reader, limit) as output:
         try:
             os.set_blocking(writer, True)
             process = await spawn(launch, listen_fd=None, output_fd=writer)
         except SpawnError as error:
-            return CommandResult(NOT_RUN, error.reason)
+            return CommandResult(NOT_RUN, error.reason, without_view=isinstance(error, ViewRefusedError))
         finally:
             os.close(writer)
         ended, timed_out = await _ended(process, timeout_s)
@@ -90,8 +103,9 @@ def _status(ended: Exit) -> int:
 class _Output:
     """The read end of a command's output: read all along so that it never blocks, kept as far as the limit."""
 
-    def __init__(self, reader: int) -> None:
+    def __init__(self, reader: int, limit: int) -> None:
         self._reader = reader
+        self._limit = limit
         self._loop = asyncio.get_running_loop()
         self._data = bytearray()
         self._lost = 0
@@ -113,10 +127,10 @@ class _Output:
 
     def _take(self) -> bool:
         try:
-            piece = os.read(self._reader, OUTPUT_LIMIT)
+            piece = os.read(self._reader, _PIECE)
         except BlockingIOError:
             return False
-        room = OUTPUT_LIMIT - len(self._data)
+        room = self._limit - len(self._data)
         self._data += piece[:room]
         self._lost += len(piece[room:])
         if not piece:

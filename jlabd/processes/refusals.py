@@ -39,6 +39,10 @@ class SpawnError(Exception):
         self.permanent = permanent
 
 
+class ViewRefusedError(SpawnError):
+    """The process could not be given its own view of the folders; without one it could have been started."""
+
+
 def refused_by_system(error: OSError) -> SpawnError:
     """Return why this process could not even fork."""
     match error.errno:
@@ -55,7 +59,8 @@ def refused_by_system(error: OSError) -> SpawnError:
 
 def refused_by_child(report: Report, launch: Launch) -> SpawnError:
     """Return why the forked child did not become the program."""
-    return SpawnError(_reason(report, launch), permanent=_is_permanent(report))
+    kind = ViewRefusedError if report.stage is Stage.VIEW and report.errno else SpawnError
+    return kind(_reason(report, launch), permanent=_is_permanent(report))
 
 
 def _is_permanent(report: Report) -> bool:
@@ -68,7 +73,7 @@ def _reason(report: Report, launch: Launch) -> str:
     if report.errno == 0:
         return f"Starting failed in an unforeseen way ({report.stage}): {report.path}. Please report this."
     match report.stage:
-        case Stage.SIGNALS | Stage.SESSION | Stage.PRIORITY | Stage.DESCRIPTORS | Stage.PRIVILEGES:
+        case Stage.SIGNALS | Stage.SESSION | Stage.PRIORITY | Stage.DESCRIPTORS | Stage.PRIVILEGES | Stage.VIEW:
             return f"Cannot prepare the process ({report.stage}): {_words(report.errno)}."
         case Stage.CGROUP:
             return (

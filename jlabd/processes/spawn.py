@@ -151,7 +151,7 @@ def _plan(
         env |= {"LISTEN_FDS": "1", "LISTEN_FDNAMES": "http"}
     if launch.mark:
         env[MARK_VARIABLE] = launch.mark
-    _refuse_nul((*launch.argv, *env.keys(), *env.values(), launch.cwd))
+    _refuse_nul((*launch.argv, *env.keys(), *env.values(), launch.cwd, *(launch.view or ())))
     return Plan(
         programs=tuple(os.fsencode(path) for path in _candidates(launch)),
         argv=tuple(os.fsencode(word) for word in launch.argv),
@@ -168,6 +168,7 @@ def _plan(
         notify=notify,
         cgroup=cgroup,
         private_tmp=launch.private_tmp,
+        view=launch.view,
         no_new_privileges=launch.no_new_privileges,
     )
 

@@ -36,6 +36,7 @@ class Counts:
 
     nginx_reloads: int = 0
     nginx_failures: int = 0
+    nginx_last_load_ok: bool = True
     config_loads: int = 0
     config_failures: int = 0
     cpu_seconds: Mapping[str, float] | None = None
@@ -98,6 +99,10 @@ def _of_the_daemon(document: dict[str, Any], counts: Counts) -> Iterator[Metric]
     gauges: dict[str, tuple[str, float | None]] = {
         "jlabd_nginx_ok": ("Whether nginx has the wanted configuration in force (0 or 1).", nginx["ok"]),
         "jlabd_nginx_generation": ("Number of the configuration in force.", nginx["generation"]),
+        "jlabd_nginx_last_reload_successful": (
+            "Whether nginx took what it was last to take (0 or 1); stays 0 after a refused change that was taken back.",
+            counts.nginx_last_load_ok,
+        ),
         "jlabd_config_last_load_successful": ("Whether the file was accepted when last read.", config["error"] is None),
         "jlabd_config_last_load_success_timestamp_seconds": (
             "When the configuration in force was loaded.",

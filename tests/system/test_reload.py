@@ -139,7 +139,7 @@ def test_bad_edit_for_nginx_changes_nothing(jlabd, nginx):
     daemon = jlabd(web("a"), nginx=nginx.settings()).start()
     nginx.start()
     daemon.wait_for("a", "ready")
-    until(lambda: daemon.document()["nginx"]["ok"], 30, "nginx to be told")
+    until(lambda: daemon.document()["nginx"]["generation"] == 1, 30, "nginx to be in line")
     before = pids(daemon)
     live = (nginx.folder / "jlabd.d/live").resolve()
     (nginx.folder / "nginx.conf").write_text((nginx.folder / "nginx.conf").read_text() + "\nnonsense;\n")

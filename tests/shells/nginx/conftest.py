@@ -8,8 +8,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from jlabd.nginx.publish import Publisher
-from tests.shells.nginx.servers import NOBODY, Labs, Server
+from tests.shells.nginx.servers import NOBODY, Labs, Server, quick
 
 
 @pytest.fixture
@@ -63,4 +62,4 @@ async def http():
 @pytest.fixture
 def publisher(server):
     """A publisher for `server`."""
-    return Publisher(server.run)
+    return quick(server.run)

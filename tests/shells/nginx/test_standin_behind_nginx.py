@@ -7,11 +7,10 @@ from rig.waiting import eventually
 
 from jlabd.front.listeners import Listeners
 from jlabd.front.standin import Standing, StandIns
-from jlabd.nginx.publish import Publisher
 from jlabd.spec import DaemonSpec, UnixListen
 from tests.shells.front.slow_lab import STARTING, held
 from tests.shells.front.slow_lab import server as slow_server
-from tests.shells.nginx.servers import NOBODY, configured, instance
+from tests.shells.nginx.servers import NOBODY, configured, instance, quick
 
 
 @pytest.fixture
@@ -34,7 +33,7 @@ def sock(folder):
 async def address(server, sock):
     """Where nginx offers it."""
     spec = instance("alice", UnixListen(sock.getsockname()))
-    await Publisher(server.run).publish(configured(server.spec(), spec))
+    await quick(server.run).publish(configured(server.spec(), spec))
     await server.start()
     return f"http://127.0.0.1:{server.port}/alice/"
 

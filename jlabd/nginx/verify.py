@@ -1,0 +1,125 @@
+"""Asking the running nginx which generation it has in force: a signal that was sent is not a configuration loaded.
+
+nginx is asked where visitors ask it, on its first address, from this machine. A unix socket of our own would be more
+private, but nginx refuses to start where it finds such a socket left over from an nginx that was killed, or no folder
+for it: what serves other people's sites must not depend on us.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import ssl
+from dataclasses import dataclass
+
+from jlabd.nginx import allowed, marks
+from jlabd.spec import NginxSpec
+
+ANSWER_S = 3.0
+"""How long nginx may take for one answer."""
+
+LIVE_S = 15.0
+"""How long nginx may take from being told of a configuration until all its workers have it."""
+
+_LOOK_S = 0.05
+_ENOUGH = 4
+"""Answers in a row, _LOOK_S apart. nginx tells its old workers to accept no more 0.1 s after the new ones run."""
+
+_LONGEST_ANSWER = 4096
+_ANSWER = re.compile(rb"HTTP/1\.[01] (\d{3}).*?\r\n\r\n(.*)", re.DOTALL)
+_MARK = re.compile(r"(\d+ [0-9a-f]{24})\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What nginx said."""
+
+    mark: str | None
+    """The mark of the generation in force; None if it did not answer, or not with one of ours."""
+    words: str
+    """What follows “nginx” in a sentence."""
+    silent: bool = False
+    """It takes connections, or seems to, and says nothing: it may be overloaded."""
+
+
+def address(nginx: NginxSpec) -> tuple[str, int, bool]:
+    """Return host, port and whether TLS is spoken, of where nginx is asked. Raises RenderError."""
+    listen = allowed.listens("nginx.listen", nginx.listen)[0]
+    host, _, port = listen.rpartition(":")
+    reachable = {"*": "127.0.0.1", "[::]": "::1"}.get(host, host.strip("[]"))
+    return reachable, int(port), bool(nginx.tls_certificate)
+
+
+async def ask(nginx: NginxSpec) -> Answer:
+    """Ask which generation is in force. Raises RenderError if `nginx` cannot be one's."""
+    host, port, tls = address(nginx)
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            data = await _exchange(host, port, marks.host(nginx.config_dir), tls=tls)
+    except TimeoutError:
+        return Answer(None, f"does not answer at {where} within {ANSWER_S:.0f} s", silent=True)
+    except ssl.SSLError as error:
+        return Answer(None, f"speaks no TLS with us at {where} ({error.reason})")
+    except OSError as error:
+        return Answer(None, f"does not answer at {where} ({_reason(error)})")
+    return _read(data, where)
+
+
+def _reason(error: OSError) -> str:
+    """Return the system's words; asyncio has others, and none at all for several addresses."""
+    return os.strerror(error.errno).lower() if error.errno else str(error)
+
+
+async def _exchange(host: str, port: int, name: str, *, tls: bool) -> bytes:
+    context = _trusting() if tls else None
+    reader, writer = await asyncio.open_connection(host, port, ssl=context, server_hostname=name if tls else None)
+    try:
+        writer.write(f"GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode())
+        data = b""
+        while len(data) < _LONGEST_ANSWER and (piece := await reader.read(_LONGEST_ANSWER)):
+            data += piece
+        return data
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+def _trusting() -> ssl.SSLContext:
+    """Accept any certificate: it is this machine that is asked, and nothing secret is said."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _read(data: bytes, where: str) -> Answer:
+    found = _ANSWER.fullmatch(data)
+    if found is None:
+        return Answer(None, f"is not what answers at {where}")
+    said = _MARK.fullmatch(found[2].decode(errors="replace"))
+    if found[1] != b"200" or said is None:
+        return Answer(None, f"answers at {where}, but without what jlabd wrote for it")
+    number = said[1].partition(" ")[0]
+    return Answer(said[1], f"answers at {where} with generation {number}")
+
+
+async def until_live(nginx: NginxSpec, wanted: str | None) -> Answer | None:
+    """Ask until every answer is `wanted` (None: none of ours), LIVE_S at most; return None, or the last other answer.
+
+    Raises RenderError.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + LIVE_S
+    in_a_row = 0
+    while True:
+        answer = await ask(nginx)
+        in_a_row = in_a_row + 1 if answer.mark == wanted else 0
+        if in_a_row == _ENOUGH:
+            return None
+        if loop.time() > deadline:
+            return answer
+        await asyncio.sleep(_LOOK_S)
