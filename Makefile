@@ -9,7 +9,7 @@ ARGS ?=
 # How long `make torture` goes on, in seconds, and with which seed (printed if none is given).
 TORTURE_S ?= 600
 
-.PHONY: demo test torture lint lock pages rpm clean python
+.PHONY: demo test torture lint lock pages screenshots rpm clean python
 
 demo: python
 	@$(VENV) .venv --project $(LOCK)/demo.txt
@@ -45,6 +45,11 @@ lock: python
 pages: python
 	@$(VENV) .venv --project $(LOCK)/demo.txt
 	@.venv/bin/python packaging/pages.py
+
+# The pictures of the README, in docs/pictures, by a real browser (apt install chromium).
+screenshots: python
+	@$(VENV) .venv --project $(LOCK)/demo.txt $(LOCK)/test.txt
+	@.venv/bin/python docs/screenshots.py
 
 # Into dist/: for EL 9 and 10, and the source package. Needs rpmbuild and a CPython 3.12 (PYTHON312 names one).
 rpm: python

@@ -53,6 +53,7 @@ from jlabd.spec import Configuration, DaemonSpec, InstanceSpec, NginxSpec
 from jlabd.status.endpoint import Endpoint
 from jlabd.status.journal import Journal
 from jlabd.status.metrics import Metrics
+from jlabd.status.stream import Broadcast
 from jlabd.store import Store
 
 log = structlog.get_logger()
@@ -167,6 +168,7 @@ class App:
                 self._office.document,
                 self._office.health,
                 self._metrics.exposition,
+                Broadcast(self._office.document, self._journal, self._observer.histories),
             )
             await self._endpoint.start(self._received.pop(handover.STATUS, None))
             stack.push_async_callback(self._endpoint.close)

@@ -12,6 +12,7 @@ from jlabd.core.state import AT_REST, Actual, Instance
 from jlabd.daemon.driver import Driver
 from jlabd.daemon.hands import RealHands
 from jlabd.jupyter.activity import Activity, ActivityError, activity
+from jlabd.status.history import Histories
 from jlabd.status.view import NOTHING_OBSERVED, Observation
 
 log = structlog.get_logger()
@@ -64,6 +65,7 @@ class Observer:
         self._usage_at = 0.0
         self._looked_at = float("-inf")
         self._somebody_looks = asyncio.Event()
+        self.histories = Histories()
 
     def observation(self, name: str) -> Observation:
         """Return what was last seen of `name`, and remember that somebody looks."""
@@ -92,6 +94,7 @@ class Observer:
         names = [name for name in self._driver if self._driver.entry(name).instance.pid is not None]
         self._seen = {name: self._seen[name] for name in names if name in self._seen}
         self._samples = {name: self._samples[name] for name in names if name in self._samples}
+        self.histories.keep(names)
         watched = self._is_watched()
         if time.monotonic() >= self._usage_at:
             await self._look_at_usage(names)
@@ -141,9 +144,12 @@ class Observer:
         if sample is None or sample.incarnation != instance.incarnation:
             self._seen.pop(name, None)
         try:
-            self._seen[name] = self._with_usage(name, instance.incarnation, self._seen.get(name, NOTHING_OBSERVED))
+            seen = self._with_usage(name, instance.incarnation, self._seen.get(name, NOTHING_OBSERVED))
         except OSError as error:
             log.debug("What an instance uses could not be read.", instance=name, error=str(error))
+            return
+        self._seen[name] = seen
+        self.histories.note(name, time.monotonic(), seen.cpu_percent, seen.memory_bytes)
 
     async def _look_at_activity(self, name: str) -> None:
         if name not in self._driver:

@@ -2,6 +2,8 @@
 
 | route          | answer                                                                        |
 |----------------|-------------------------------------------------------------------------------|
+| `/`            | a page for people                                                             |
+| `/events`      | what changes, as server-sent events; see `stream`                             |
 | `/healthz`     | 200 `ok`; 503 with the reason while the daemon is not well, or stopping       |
 | `/status`      | the status document                                                           |
 | `/status/NAME` | the entry of one instance                                                     |
@@ -24,6 +26,8 @@ from typing import Any
 from aiohttp import hdrs, web
 
 from jlabd.spec import Listen, TcpListen, UnixListen
+from jlabd.status.page import POLICY, render
+from jlabd.status.stream import Broadcast
 from jlabd.unixsocket import UnixListener, adopt_unix, listen_unix
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -32,9 +36,10 @@ MOST_CONNECTIONS = 64
 IDLE_S = 10.0
 """A connection on which nothing is asked for so long is closed."""
 
+POLICY_HEADER = "Content-Security-Policy"
 SAFE_HEADERS = {
     "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'",
+    POLICY_HEADER: "default-src 'none'",
     "Server": "jlabd",
     "X-Content-Type-Options": "nosniff",
 }
@@ -46,7 +51,7 @@ class Endpoint:
     """The listening endpoint.
 
     `document` returns the status document, `health` whether the daemon is well and a sentence that says why not,
-    `metrics` what Prometheus reads and its content type, for an Accept header.
+    `metrics` what Prometheus reads and its content type, for an Accept header; `broadcast` tells what changes.
     """
 
     def __init__(
@@ -55,8 +60,10 @@ class Endpoint:
         document: Callable[[], dict[str, Any]],
         health: Callable[[], tuple[bool, str]],
         metrics: Callable[[str], tuple[bytes, str]],
+        broadcast: Broadcast,
     ) -> None:
         self._listen = listen
+        self._broadcast = broadcast
         self._metrics_for = metrics
         self._document = document
         self._health = health
@@ -90,7 +97,11 @@ class Endpoint:
         self._server = await asyncio.get_running_loop().create_server(self._connection, sock=listener)
 
     def pause(self) -> None:
-        """Accept nothing more until `resume`: connections wait in the backlog of the socket, which stays open."""
+        """Accept nothing more until `resume`: connections wait in the backlog of the socket, which stays open.
+
+        Who listens to events is hung up on, and comes back.
+        """
+        self._broadcast.end()
         if self._server is not None:
             self._server.close()
 
@@ -117,6 +128,7 @@ class Endpoint:
             self._server.close()
         if self._listener is not None:
             self._listener.close()
+        self._broadcast.end()
         await self._runner.cleanup()
         if self._named is not None:
             self._named.close()
@@ -148,6 +160,8 @@ class Endpoint:
     def _application(self) -> web.Application:
         application = web.Application(middlewares=[self._guard])
         application.on_response_prepare.append(_add_safe_headers)
+        application.router.add_get("/", self._page)
+        application.router.add_get("/events", self._broadcast.serve)
         application.router.add_get("/healthz", self._healthz)
         application.router.add_get("/status", self._status)
         application.router.add_get("/status/{name}", self._status_of_one)
@@ -173,6 +187,13 @@ class Endpoint:
         if not _is_local(hosts[0], self._listen):
             return _problem(421, "the Host of the request is not a name of this machine")
         return None
+
+    async def _page(self, _request: web.Request) -> web.Response:
+        text = render(self._broadcast.snapshot(), self._broadcast.recent_events(), socket.gethostname())
+        headers = {POLICY_HEADER: POLICY, "Referrer-Policy": "no-referrer"}
+        return web.Response(
+            body=text.encode(errors="replace"), content_type="text/html", charset="utf-8", headers=headers
+        )
 
     async def _healthz(self, _request: web.Request) -> web.Response:
         well, reason = self._health()
@@ -234,4 +255,5 @@ def _problem(status: int, detail: str, **headers: str) -> web.Response:
 
 
 async def _add_safe_headers(_request: web.Request, response: web.StreamResponse) -> None:
-    response.headers.update(SAFE_HEADERS)
+    policy = response.headers.get(POLICY_HEADER)
+    response.headers.update(SAFE_HEADERS | ({} if policy is None else {POLICY_HEADER: policy}))

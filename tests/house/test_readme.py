@@ -32,3 +32,10 @@ def test_readme_shows_how_to_begin():
     """The README names the two commands that a newcomer needs."""
     assert "make demo" in SHELL
     assert "jlabctl status" in SHELL
+
+
+def test_readme_shows_pictures():
+    """Each picture of the README is there; `make screenshots` makes them."""
+    pictures = re.findall(r'(?:src|srcset)="([^"]+)"', README)
+    assert len(pictures) >= 2
+    assert [picture for picture in pictures if not (TOP / picture).read_bytes().startswith(b"\x89PNG")] == []

@@ -29,8 +29,8 @@ FLAGS = (
 class Visitor:
     """One person's window, with cookies of its own, and what went through it."""
 
-    def __init__(self, browser):
-        self.context = browser.new_context()
+    def __init__(self, browser, **options):
+        self.context = browser.new_context(**options)
         self.context.set_default_timeout(PATIENCE_MS)
         self.page = self.context.new_page()
         self.requests, self.complaints, self.handshakes = [], [], []
@@ -105,9 +105,9 @@ class Chromium:
         self._browser = browser
 
     @contextmanager
-    def visitor(self):
-        """Give a visitor whom nobody knows yet."""
-        visitor = Visitor(self._browser)
+    def visitor(self, **options):
+        """Give a visitor whom nobody knows yet; `options` are those of playwright's new_context."""
+        visitor = Visitor(self._browser, **options)
         try:
             yield visitor
         finally:

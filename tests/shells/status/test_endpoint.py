@@ -13,13 +13,20 @@ import pytest
 
 from jlabd.spec import TcpListen, UnixListen
 from jlabd.status.endpoint import MOST_CONNECTIONS, Endpoint
+from jlabd.status.history import Histories
+from jlabd.status.journal import Journal
+from jlabd.status.stream import Broadcast
 
 DOCUMENT = {"version": "1", "instances": [{"name": "alice", "state": "ready"}, {"name": "a@b.c", "state": "idle"}]}
 
 
+def _broadcast():
+    return Broadcast(lambda: DOCUMENT, Journal(), Histories())
+
+
 @asynccontextmanager
 async def _serving(health=lambda: (True, ""), listen=TcpListen("127.0.0.1", 0)):  # noqa: B008  (frozen)
-    endpoint = Endpoint(listen, lambda: DOCUMENT, health, lambda _: (b"x 1\n", "text/plain"))
+    endpoint = Endpoint(listen, lambda: DOCUMENT, health, lambda _: (b"x 1\n", "text/plain"), _broadcast())
     try:
         yield await endpoint.start()
     finally:
@@ -144,7 +151,8 @@ async def test_absolute_target_does_not_get_around_the_host_check():
 @pytest.mark.parametrize(
     "path",
     [
-        "/",
+        "/index.html",
+        "/events/",
         "/Status",
         "/status/",
         "/status/bob",
@@ -185,7 +193,11 @@ async def test_port_in_use_is_an_error():
     """An address that somebody else has is reported, not shared."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         endpoint = Endpoint(
-            TcpListen("127.0.0.1", other.getsockname()[1]), lambda: DOCUMENT, lambda: (True, ""), lambda _: (b"", "")
+            TcpListen("127.0.0.1", other.getsockname()[1]),
+            lambda: DOCUMENT,
+            lambda: (True, ""),
+            lambda _: (b"", ""),
+            _broadcast(),
         )
         with pytest.raises(OSError, match="in use"):
             await endpoint.start()
