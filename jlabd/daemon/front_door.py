@@ -123,8 +123,8 @@ class FrontDoor:
 
     def _pace(self, outcome: Outcome) -> None:
         """Set the earliest time for the next attempt."""
-        self._retry_s = FIRST_RETRY_S if outcome.ok else min(2 * self._retry_s, LAST_RETRY_S)
         self._retry_at = self._now() + (0.0 if outcome.ok else self._retry_s)
+        self._retry_s = FIRST_RETRY_S if outcome.ok else min(2 * self._retry_s, LAST_RETRY_S)
 
     def _note(self, outcome: Outcome) -> None:
         if outcome.error != self.outcome.error:

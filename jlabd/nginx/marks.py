@@ -13,7 +13,8 @@ from collections.abc import Mapping
 FILE = "verify.conf"
 """The file of a generation that holds its mark."""
 
-_SAID = re.compile(r'return 200 "(\d+ [0-9a-f]{24})\\n";')
+_WRITTEN = re.compile(r'return 200 "(\d+ [0-9a-f]{24}) \$pid\\n";')
+_SAID = re.compile(r"(\d+ [0-9a-f]{24}) (\d{1,10})\n")
 
 
 def mark(files: Mapping[str, str], number: int) -> str:
@@ -27,8 +28,14 @@ def mark(files: Mapping[str, str], number: int) -> str:
 
 def found(text: str) -> str | None:
     """Return the mark that is in the text of FILE; None if there is none."""
-    said = _SAID.search(text)
-    return said[1] if said else None
+    written = _WRITTEN.search(text)
+    return written[1] if written else None
+
+
+def said(text: str) -> tuple[str, int] | None:
+    """Return the mark that nginx answered with, and the pid of the worker that did; None if this is no such answer."""
+    answer = _SAID.fullmatch(text)
+    return (answer[1], int(answer[2])) if answer else None
 
 
 def host(config_dir: str) -> str:

@@ -94,7 +94,8 @@ class Publisher:
         if not links.live:
             return ""
         answer = await verify.ask(configuration.nginx)
-        return "" if answer.mark == _mark(folder, links.live) else f"nginx {answer.words}."
+        well = answer.mark == _mark(folder, links.live) and not answer.orphaned
+        return "" if well else f"nginx {answer.words}."
 
     def foreign_files(self) -> Prints:
         """Look, cheaply, at nginx's own files, as far as they are known."""
@@ -162,10 +163,10 @@ class Publisher:
     async def _is_in_force(self, folder: Generations, nginx: NginxSpec, links: Links) -> bool:
         """Ask the running nginx; take note if it has loaded what it would read, by whomever it was told to.
 
-        Raises PublishError where a reload would only make it worse.
+        Raises PublishError where a reload would not help, or make it worse.
         """
         answer = await verify.ask(nginx)
-        if answer.silent and links.agree:
+        if (answer.silent and links.agree) or answer.orphaned:
             raise PublishError(f"nginx {answer.words}.", refused=False)
         if answer.mark != _mark(folder, links.live):
             return False

@@ -8,11 +8,11 @@ for it: what serves other people's sites must not depend on us.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import re
 import ssl
 from dataclasses import dataclass
+from pathlib import Path
 
 from jlabd.nginx import allowed, marks
 from jlabd.spec import NginxSpec
@@ -29,7 +29,6 @@ _ENOUGH = 4
 
 _LONGEST_ANSWER = 4096
 _ANSWER = re.compile(rb"HTTP/1\.[01] (\d{3}).*?\r\n\r\n(.*)", re.DOTALL)
-_MARK = re.compile(r"(\d+ [0-9a-f]{24})\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +41,8 @@ class Answer:
     """What follows “nginx” in a sentence."""
     silent: bool = False
     """It takes connections, or seems to, and says nothing: it may be overloaded."""
+    orphaned: bool = False
+    """It serves, but its master process is gone: nobody can make it load anything."""
 
 
 def address(nginx: NginxSpec) -> tuple[str, int, bool]:
@@ -83,14 +84,12 @@ async def _exchange(host: str, port: int, name: str, *, tls: bool) -> bytes:
             data += piece
         return data
     finally:
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
+        writer.transport.abort()  # TLS would have us wait for a farewell
 
 
 def _trusting() -> ssl.SSLContext:
     """Accept any certificate: it is this machine that is asked, and nothing secret is said."""
-    context = ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context
@@ -100,11 +99,24 @@ def _read(data: bytes, where: str) -> Answer:
     found = _ANSWER.fullmatch(data)
     if found is None:
         return Answer(None, f"is not what answers at {where}")
-    said = _MARK.fullmatch(found[2].decode(errors="replace"))
+    said = marks.said(found[2].decode(errors="replace"))
     if found[1] != b"200" or said is None:
         return Answer(None, f"answers at {where}, but without what jlabd wrote for it")
-    number = said[1].partition(" ")[0]
-    return Answer(said[1], f"answers at {where} with generation {number}")
+    mark, worker = said
+    words = f"answers at {where} with generation {mark.partition(' ')[0]}"
+    if _is_orphan(worker):
+        return Answer(mark, f"{words}, but its master process is gone: start it again", orphaned=True)
+    return Answer(mark, words)
+
+
+def _is_orphan(worker: int) -> bool:
+    """Say whether a process is a worker of nginx without a master; False where that cannot be seen from here."""
+    try:
+        parent = Path(f"/proc/{worker}/stat").read_bytes().rpartition(b")")[2].split()[1].decode()
+        titles = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in (worker, parent)]
+    except (OSError, IndexError):
+        return False
+    return titles[0].startswith(b"nginx: worker process") and not titles[1].startswith(b"nginx: master process")
 
 
 async def until_live(nginx: NginxSpec, wanted: str | None) -> Answer | None:

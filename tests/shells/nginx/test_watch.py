@@ -62,6 +62,22 @@ async def test_an_nginx_that_ends_is_said_and_one_that_comes_back_is_seen(unpriv
     assert watched.reloads - reloads <= 1
 
 
+async def test_workers_without_a_master_are_said(unprivileged, watched):
+    """They serve on when their master was killed, but nobody can make them load anything, nor start another nginx."""
+    workers = unprivileged.workers()
+    unprivileged.process.kill()
+    unprivileged.process.wait()
+    try:
+        await until(lambda: "but its master process is gone: start it again" in watched.outcome.error, "noticed")
+        assert unprivileged.run.reloads == 0
+        refused = await watched.publish(configured(unprivileged.spec(), instance("bob")))
+        assert refused.refused
+        assert os.listdir(unprivileged.config_dir / "live/locations") == ["alice.conf"]
+    finally:
+        for worker in workers:
+            os.kill(int(worker), signal.SIGKILL)
+
+
 async def test_edits_by_hand_are_noticed_and_set_right(unprivileged, watched):
     """Whether nginx has read them or not."""
     snippet = unprivileged.config_dir / "live/locations/alice.conf"
