@@ -17,7 +17,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -25,8 +24,9 @@ import aiohttp
 from jlabd.core.events import ActivityChecked, Added, Event, ProbeFailed, ProbeSucceeded, Spawned
 from jlabd.daemon.clock import LoopTimer
 from jlabd.daemon.driver import Driver
-from jlabd.daemon.observer import Observer
-from jlabd.jupyter.activity import ActivityError, activity, activity_mark
+from jlabd.daemon.observer import LOOKED_AT_S, Observer
+from jlabd.daemon.tasks import Tasks
+from jlabd.jupyter.activity import Activity, ActivityError, activity, activity_mark
 from jlabd.jupyter.probe import ProbeError, Prober
 from jlabd.processes.usage import Usage, usage
 from jlabd.spec import IdleSpec, InstanceSpec, UnixListen
@@ -69,17 +69,17 @@ class PlayedHands:
         self._labs_pid = labs_pid
         self._prober = Prober()
         self._tasks: set[asyncio.Task[None]] = set()
-        self.around = SimpleNamespace(trees=self)
         self.post: Callable[[str, Event], None] = lambda _name, _event: None
-        self.asked = {"probe": 0, "check": 0}
+        self.asked = {"probe": 0, "check": 0, "activity": 0}
 
     def usage(self, _name: str) -> Usage:
         """Return what the labs' program uses, as if it were one lab's."""
         return usage([self._labs_pid])
 
-    def token(self, _name: str) -> str:
-        """Return a token."""
-        return "t"
+    async def activity(self, spec: InstanceSpec) -> Activity:
+        """Ask what goes on in it."""
+        self.asked["activity"] += 1
+        return await activity(spec.listen, spec.base_url, "t", 5)
 
     def spawn(self, spec: InstanceSpec, incarnation: int) -> None:
         """Live."""
@@ -154,19 +154,24 @@ async def live(folder: str, count: int, seconds: float, labs_pid: int, *, sleepy
     hands = PlayedHands(labs_pid)
     driver = Driver(hands, LoopTimer())
     hands.post = driver.post
-    observer = Observer(driver, hands)  # type: ignore[arg-type]  (played)
+    tasks = Tasks()
+    observer = Observer(driver, hands, tasks)
     idle = IdleSpec(stop_after_s=7200.0 if sleepy else 0.0)
     for number in range(count):
         spec = InstanceSpec(str(number), UnixListen(f"{folder}/{number}"), idle=idle)
         driver.admit(spec)
         driver.post(spec.name, Added(start=True))
-        await asyncio.sleep(seconds / count / 4)  # labs do not all start at once
-    observing = asyncio.create_task(observer.observe())
+        await asyncio.sleep(seconds / count)  # labs do not all start at once
+    tasks.start(observer.observe(), "observer")
+    await asyncio.sleep(LOOKED_AT_S)  # it begins as if somebody looked
     title = "with idle.stop_after" if sleepy else "probes and status"
     for watched in (False, True):
+        asked = sum(hands.asked.values())
         share = await share_of_a_core(observer, list(driver), seconds, watched=watched)
-        print(f"{count} labs, {title}, {'watched' if watched else 'nobody looks'}: {share:.2f} % of a core")
-    observing.cancel()
+        rate = (sum(hands.asked.values()) - asked) / seconds
+        who = "watched" if watched else "nobody looks"
+        print(f"{count} labs, {title}, {who}: {share:.2f} % of a core, {rate:.0f} questions a second")
+    await tasks.cancel_all()
 
 
 async def main(count: int, seconds: float) -> None:
@@ -200,4 +205,4 @@ if __name__ == "__main__":
     else:
         os.environ.setdefault("PYTHONHASHSEED", "0")
         numbers = [float(word) for word in sys.argv[1:]]
-        asyncio.run(main(int(numbers[0]) if numbers else 300, numbers[1] if numbers[1:] else 40.0))
+        asyncio.run(main(int(numbers[0]) if numbers else 300, numbers[1] if numbers[1:] else 60.0))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from jlabd.core.moves import regular
 from jlabd.core.state import Instance
 from jlabd.spec import IdleSpec
 
@@ -45,12 +46,12 @@ def checked(idle: IdleSpec, instance: Instance, mark: str | None, now: float) ->
     if mark is None or mark != instance.activity_mark or instance.active_at is None:
         reason = instance.reason if instance.sleep_at is None else STAYS_AWAKE
         active = replace(instance, reason=reason, active_at=now, activity_mark=mark, sleep_at=None)
-        return replace(active, check_at=now + _interval_s(idle))
+        return replace(active, check_at=regular(now, _interval_s(idle)))
     announce_at = instance.active_at + idle.stop_after_s - notice_s(idle)
     if instance.sleep_at is None and now >= announce_at:
         instance = _announced(idle, instance, now - instance.active_at, now)
     next_at = announce_at if instance.sleep_at is None else instance.sleep_at
-    return replace(instance, check_at=min(now + _interval_s(idle), next_at))
+    return replace(instance, check_at=min(regular(now, _interval_s(idle)), next_at))
 
 
 def wants_sleep(instance: Instance, now: float) -> bool:

@@ -39,7 +39,7 @@ from jlabd.core.events import (
     Visited,
 )
 from jlabd.core.idleness import checked, spoken, wants_sleep, watch
-from jlabd.core.moves import Step, end, enter, judge, kill, ready_for, spawn
+from jlabd.core.moves import Step, end, enter, judge, kill, ready_for, regular, spawn
 from jlabd.core.state import AT_REST, PATIENCE_S, SERVING, Actual, Desired, Failure, Front, Instance
 from jlabd.spec import InstanceSpec
 
@@ -212,7 +212,7 @@ def _tree_emptied(spec: InstanceSpec, instance: Instance, event: TreeEmptied, no
 
 
 def _probe_succeeded(spec: InstanceSpec, instance: Instance, now: float) -> Step:
-    probe_at = now + spec.probe.interval_s if spec.probe.interval_s else None
+    probe_at = regular(now, spec.probe.interval_s) if spec.probe.interval_s else None
     match instance.actual:
         case Actual.STARTING:
             after = enter(instance, Actual.READY, _how_fast(instance, now), now, probe_at=probe_at)
@@ -264,7 +264,7 @@ def _probe_failed(spec: InstanceSpec, instance: Instance, event: ProbeFailed, no
         reason=reason,
         since=since,
         probe_failures=count,
-        probe_at=now + spec.probe.interval_s,
+        probe_at=regular(now, spec.probe.interval_s),
         check_at=None,
         sleep_at=None,
     ), ()

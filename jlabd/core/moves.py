@@ -12,6 +12,9 @@ from jlabd.spec import InstanceSpec
 
 Step = tuple[Instance, tuple[Action, ...]]
 
+LONG_S = 10.0
+"""An interval that may be half a second longer or shorter."""
+
 _NOTHING_AWAITED: dict[str, Any] = {
     "deadline": None,
     "probe_at": None,
@@ -91,6 +94,14 @@ def judge(spec: InstanceSpec, instance: Instance, failure: Failure, jitter: floa
             return enter(stopped, Actual.STOPPED, decision.reason, now), ()
         case _:
             return enter(counted, Actual.FAILED, decision.reason, now), ()
+
+
+def regular(now: float, interval_s: float) -> float:
+    """Return when what is done every `interval_s` is due next: with a long one at a whole second of the clock.
+
+    So that what hundreds of instances want is done together: what costs most is that the daemon is woken.
+    """
+    return float(round(now + interval_s)) if interval_s >= LONG_S else now + interval_s
 
 
 def ready_for(instance: Instance, now: float) -> float | None:

@@ -135,7 +135,7 @@ class App:
             self._loaded, self._front_door, self._journal, self._apply, lambda: self._office.stopping
         )
         self._logs = Logs(daemon.log_dir)
-        self._observer = Observer(self._driver, self._hands)
+        self._observer = Observer(self._driver, self._hands, self._tasks)
         self._office = Office(
             driver=self._driver,
             hands=self._hands,

@@ -25,9 +25,11 @@ from jlabd.daemon.life import Life, StartError, Surroundings, begin, clear_away,
 from jlabd.daemon.tasks import Tasks
 from jlabd.front.listeners import ListenError
 from jlabd.front.standin import Standing, StandIns
-from jlabd.jupyter.activity import ActivityError, activity_mark
+from jlabd.jupyter.activity import Activity, ActivityError, activity, activity_mark
+from jlabd.jupyter.http import CannotAskError
 from jlabd.jupyter.probe import ProbeError, Prober
 from jlabd.processes import procfs
+from jlabd.processes.usage import Usage
 from jlabd.spec import InstanceSpec
 from jlabd.store import fingerprints
 
@@ -35,6 +37,7 @@ log = structlog.get_logger()
 
 ACTIVITY_TIMEOUT_S = 10.0
 """A lab that opens a large notebook is silent for seconds."""
+CANNOT_ASK_PAUSE_S = 5.0
 
 
 class RealHands:
@@ -133,6 +136,14 @@ class RealHands:
         life = self._lives.get(name)
         return life.token if life is not None else ""
 
+    def usage(self, name: str) -> Usage:
+        """Return what an instance uses of the machine. Raises OSError."""
+        return self.around.trees.usage(name)
+
+    async def activity(self, spec: InstanceSpec) -> Activity:
+        """Return what a lab says of itself. Raises ActivityError, also for a program of which no token is known."""
+        return await activity(spec.listen, spec.base_url, self.token(spec.name), ACTIVITY_TIMEOUT_S)
+
     def take_over(self, life: Life) -> None:
         """Go on with an incarnation that an earlier daemon began; its server may live or not."""
         self._lives[life.spec.name] = life
@@ -204,12 +215,19 @@ class RealHands:
         self.post(life.spec.name, TreeEmptied(life.incarnation, random.random()))  # noqa: S311  (jitter)
 
     async def _probe(self, spec: InstanceSpec, incarnation: int, timeout_s: float) -> None:
-        try:
-            await self._prober.probe(spec.listen, spec.base_url, not spec.command, timeout_s)
-        except ProbeError as error:
-            self.post(spec.name, ProbeFailed(incarnation, str(error)))
-        else:
-            self.post(spec.name, ProbeSucceeded(incarnation))
+        """Ask until an answer or its lack says something of the server, and not of the daemon's own trouble."""
+        while True:
+            try:
+                await self._prober.probe(spec.listen, spec.base_url, not spec.command, timeout_s)
+            except ProbeError as error:
+                self.post(spec.name, ProbeFailed(incarnation, str(error)))
+            except CannotAskError as error:
+                log.warning("Whether an instance is well is not known.", instance=spec.name, error=str(error))
+                await asyncio.sleep(CANNOT_ASK_PAUSE_S)
+                continue
+            else:
+                self.post(spec.name, ProbeSucceeded(incarnation))
+            return
 
     async def _check_activity(self, spec: InstanceSpec, incarnation: int) -> None:
         """Look closely; what cannot be known counts as activity."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from jlabd.jupyter.http import NoAnswerError, get, json_object, json_objects
+from jlabd.jupyter.http import CannotAskError, NoAnswerError, get, json_object, json_objects
 from jlabd.spec import Listen
 
 OK = 200
@@ -34,10 +34,15 @@ class Activity:
 
 
 async def activity(listen: Listen, base_url: str, token: str, timeout_s: float) -> Activity:
-    """Return what the lab says of itself. Raises ActivityError, at the latest after `timeout_s`."""
+    """Return what the lab says of itself. Raises ActivityError, at the latest after `timeout_s`.
+
+    Also for a lab of which no token is known.
+    """
+    if not token:
+        raise ActivityError("there is no token to ask with")
     try:
         status, body = await get(listen, f"{base_url}api/status", timeout_s, {"Authorization": f"token {token}"})
-    except NoAnswerError as error:
+    except (NoAnswerError, CannotAskError) as error:
         raise ActivityError(str(error)) from error
     if status != OK:
         raise ActivityError(f"answered {status} to GET {base_url}api/status")
@@ -54,8 +59,6 @@ async def activity_mark(listen: Listen, base_url: str, token: str, timeout_s: fl
     That is a connection to a kernel, or a kernel that computes, however silently. Raises ActivityError, also for a lab
     of which no token is known.
     """
-    if not token:
-        raise ActivityError("there is no token to ask with")
     seen = await activity(listen, base_url, token, timeout_s)
     if seen.connections or seen.last_activity is None:
         return None
@@ -78,7 +81,7 @@ async def _models(
     query = f"{path}?no_track_activity=1"
     try:
         status, body = await get(listen, query, timeout_s, {"Authorization": f"token {token}"}, LONGEST_LIST)
-    except NoAnswerError as error:
+    except (NoAnswerError, CannotAskError) as error:
         raise ActivityError(str(error)) from error
     if status == missing:
         return []

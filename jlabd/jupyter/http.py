@@ -7,6 +7,7 @@ By hand, because it is asked of every instance again and again: a third of what 
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import re
 import socket
@@ -19,6 +20,7 @@ from jlabd.unixsocket import address
 MAX_BYTES = 64 * 1024
 CHUNK = 64 * 1024
 CROWDED_PAUSE_S = 0.05
+OUR_OWN_TROUBLE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (nothing is bound: it says where to connect instead)
 
 _HEAD = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])(?: [^\r\n]*)?\r\n((?:[^\r\n]+\r\n)*)\r\n")
@@ -29,10 +31,14 @@ class NoAnswerError(Exception):
     """The server gave no answer; the text is a sentence that says why."""
 
 
+class CannotAskError(Exception):
+    """The daemon lacks what it takes to ask, which says nothing of the server; the text is a sentence that says so."""
+
+
 async def get(
     listen: Listen, path: str, timeout_s: float, headers: Mapping[str, str], most: int = MAX_BYTES
 ) -> tuple[int, bytes]:
-    """Return status and the beginning of the body, about `most` bytes of it. Raises NoAnswerError.
+    """Return status and the beginning of the body, about `most` bytes of it. Raises NoAnswerError, CannotAskError.
 
     The connection is of this request alone: one that was kept would hide that nobody accepts new ones any more.
     """
@@ -45,6 +51,10 @@ async def get(
                 return await _ask(connection, request.encode(), most)
     except TimeoutError as error:
         raise NoAnswerError(f"no answer within {timeout_s:g} s") from error
+    except OSError as error:
+        if error.errno in OUR_OWN_TROUBLE:
+            raise CannotAskError(f"jlabd cannot open a connection: {error.strerror}") from error
+        raise NoAnswerError(f"cannot connect to {listen}: {error.strerror}") from error
 
 
 def json_object(body: bytes) -> dict[str, Any]:
@@ -82,18 +92,13 @@ def _socket(listen: Listen) -> socket.socket:
 
 
 async def _connect(connection: socket.socket, listen: Listen) -> None:
-    try:
-        match listen:
-            case UnixListen(path):
-                await _connect_unix(connection, path)
-            case TcpListen(host, port):
-                await asyncio.get_running_loop().sock_connect(connection, (WILDCARDS.get(host, host), port))
-            case _:
-                assert_never(listen)
-    except TimeoutError:
-        raise
-    except OSError as error:
-        raise NoAnswerError(f"cannot connect to {listen}: {error.strerror}") from error
+    match listen:
+        case UnixListen(path):
+            await _connect_unix(connection, path)
+        case TcpListen(host, port):
+            await asyncio.get_running_loop().sock_connect(connection, (WILDCARDS.get(host, host), port))
+        case _:
+            assert_never(listen)
 
 
 async def _connect_unix(connection: socket.socket, path: str) -> None:

@@ -22,7 +22,7 @@ class Prober:
     """Asks servers; many at a time, and without a word between the questions."""
 
     async def probe(self, listen: Listen, base_url: str, is_lab: bool, timeout_s: float) -> None:
-        """Return when the server has given a good answer. Raises ProbeError, at the latest after `timeout_s`.
+        """Return when the server has given a good answer. Raises ProbeError, CannotAskError after `timeout_s` at most.
 
         A lab must name its version at `base_url`api; of another program any answer is good that is not its own error.
         """

@@ -43,13 +43,13 @@ def played(*timed: tuple[float, Event], spec: InstanceSpec = SLEEPY) -> Instance
 
 
 def test_checked_at_once_when_ready_and_then_every_minute():
-    """The first look is due with readiness; only one is under way at a time."""
+    """The first look is due with readiness, the others at whole seconds; only one is under way at a time."""
     instance = played(*READY)
     assert (instance.check_at, instance.active_at) == (3.0, 3.0)
     instance, actions = step(SLEEPY, instance, TimePassed(), 3.0)
     assert (instance.check_at, actions) == (None, (CheckActivity(1),))
     assert step(SLEEPY, instance, TimePassed(), 500.0)[1] == ()
-    assert step(SLEEPY, instance, ActivityChecked(1, "m"), 3.5)[0].check_at == 63.5
+    assert step(SLEEPY, instance, ActivityChecked(1, "m"), 3.4)[0].check_at == 63.0
 
 
 def test_without_stop_after_nothing_is_checked():

@@ -92,11 +92,11 @@ def test_spawn_that_hangs_is_killed_at_the_ready_timeout():
 
 
 def test_ready_is_probed_at_the_interval():
-    """A ready server is probed again and again, and an answer changes nothing."""
+    """A ready server is probed again and again, at whole seconds, and an answer changes nothing."""
     instance, actions = after(*READY, (33.0, TimePassed()))
     assert (instance.probe_at, actions) == (None, (Probe(1, 5),))
     instance, actions = step(SPEC, instance, ProbeSucceeded(1), 33.1)
-    assert (instance.actual, instance.since, instance.probe_at, actions) == (Actual.READY, 3.0, 63.1, ())
+    assert (instance.actual, instance.since, instance.probe_at, actions) == (Actual.READY, 3.0, 63.0, ())
 
 
 def test_interval_zero_turns_health_probes_off():
