@@ -198,6 +198,21 @@ def test_out_of_descriptors_is_said_and_survived(jlabd):
         daemon.wait_for(f"a{number}", "ready", 60)
 
 
+def test_who_has_no_descriptor_to_ask_with_restarts_nobody(jlabd):
+    """A daemon without a free descriptor cannot probe: that is said, no server is blamed, and probing goes on later."""
+    config = web("a", health='{ interval = "100ms", timeout = "300ms", failures = 1 }', stop='{ timeout = "100ms" }')
+    daemon = jlabd(config).start()
+    entry = daemon.wait_for("a", "ready")
+    prlimit = ["prlimit", "--pid", str(daemon.process.pid)]
+    subprocess.run([*prlimit, "--nofile=3:"], check=True)
+    until(lambda: "jlabd cannot open a connection" in daemon.said(), 20, "the shortage to be named")
+    subprocess.run([*prlimit, "--nofile=4096:"], check=True)
+    os.kill(entry["pid"], signal.SIGSTOP)
+    replaced = until(lambda: daemon.instance("a")["restarts"] and daemon.wait_for("a", "ready"), 20, "a restart")
+    assert (replaced["restarts"], replaced["incarnation"]) == (1, entry["incarnation"] + 1)
+    assert "no answer within 0.3 s" in daemon.ctl("events", check=True).stdout
+
+
 def test_missing_nginx_concerns_no_lab(jlabd, tmp_path):
     """Without nginx the labs run, and status says what is missing; a reload goes on working."""
     missing = 'test_command = ["/no/such/nginx", "-t"]\nreload_command = ["/no/such/nginx"]'

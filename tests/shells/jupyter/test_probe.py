@@ -3,11 +3,14 @@
 import asyncio
 import contextlib
 import json
+import os
+import resource
 import time
 
 import pytest
 
 from jlabd.jupyter.activity import Activity, ActivityError, activity
+from jlabd.jupyter.http import CannotAskError
 from jlabd.jupyter.probe import ProbeError, Prober
 from jlabd.spec import TcpListen, UnixListen
 from tests.shells.jupyter.labs import short_folder
@@ -81,6 +84,36 @@ async def test_nobody_there(place):
     """An address where nobody listens is told from one that is silent."""
     with pytest.raises(ProbeError, match=r"cannot connect to unix:.*/none: No such file or directory"):
         await Prober().probe(UnixListen(f"{place}/none"), "/", is_lab=True, timeout_s=1)
+
+
+@contextlib.contextmanager
+def room_for_descriptors(count):
+    """Leave room for so many more descriptors of this process."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = [os.open(os.devnull, os.O_RDONLY) for _ in range(count + 1)]
+    for descriptor in free:
+        os.close(descriptor)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free[-1], before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+async def test_who_cannot_ask_blames_nobody(place):
+    """Where the daemon itself lacks what it takes to ask, that is said, and is no failed probe."""
+    said = "jlabd cannot open a connection: Too many open files"
+    for room, path in ((0, f"{place}/s"), (1, f"{place}/{'d' * 100}/s")):  # a long path needs another descriptor
+        with room_for_descriptors(room), pytest.raises(CannotAskError, match=said):
+            await Prober().probe(UnixListen(path), "/", is_lab=True, timeout_s=1)
+    with room_for_descriptors(0), pytest.raises(ActivityError, match=said):
+        await activity(UnixListen(f"{place}/s"), "/", "t", 1)
+
+
+async def test_without_a_token_nobody_is_asked(place):
+    """A program that is no JupyterLab has no token, and is not asked what goes on in it."""
+    with pytest.raises(ActivityError, match="there is no token"):
+        await activity(UnixListen(f"{place}/s"), "/", "", 1)
 
 
 async def test_long_path_and_wildcard(place):
