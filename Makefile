@@ -9,7 +9,7 @@ ARGS ?=
 # How long `make torture` goes on, in seconds, and with which seed (printed if none is given).
 TORTURE_S ?= 600
 
-.PHONY: demo test torture lint lock pages screenshots rpm clean python
+.PHONY: demo test torture bench lint lock pages screenshots rpm clean python
 
 demo: python
 	@$(VENV) .venv --project $(LOCK)/demo.txt
@@ -30,6 +30,14 @@ torture: python
 	@$(VENV) .venv --project $(LOCK)/demo.txt $(LOCK)/test.txt
 	@JLABD_TORTURE_S=$(TORTURE_S) $(if $(SEED),JLABD_TORTURE_SEED=$(SEED)) \
 	    .venv/bin/python -m pytest -s tests/system/test_torture.py $(ARGS)
+
+# Half an hour on a machine that has nothing else to do. Needs npm for pm2 and JupyterHub's proxy.
+bench: python
+	@$(VENV) .venv --project $(LOCK)/demo.txt
+	@$(VENV) .venv-bench $(LOCK)/bench.txt
+	@mkdir -p .cache/bench/node && cp benchmarks/package.json benchmarks/package-lock.json .cache/bench/node
+	@cd .cache/bench/node && npm ci --silent --ignore-scripts
+	@.venv/bin/python benchmarks/bench.py $(ARGS)
 
 lint: python
 	@$(VENV) .venv --project $(LOCK)/demo.txt $(LOCK)/test.txt
@@ -56,7 +64,7 @@ rpm: python
 	@$(PYTHON) packaging/rpm.py $(ARGS)
 
 clean:
-	rm -rf .venv .venv-lab3 .cache .demo build dist *.egg-info .coverage .*_cache .hypothesis
+	rm -rf .venv .venv-lab3 .venv-bench .cache .demo build dist *.egg-info .coverage .*_cache .hypothesis
 	rm -rf "$$(dirname "$$(tests/setup/uservenv.sh --path)")"
 	for suite in bookworm trixie; do \
 	    rm -rf --one-file-system "$$(dirname "$$(tests/setup/bootroot.sh --path $$suite)")"; done

@@ -21,3 +21,4 @@ compile runtime.txt "$@" pyproject.toml
 compile demo.txt "$@" pyproject.toml --extra demo $lock/build.in --constraint $lock/runtime.txt
 compile test.txt "$@" pyproject.toml --extra demo --extra test $lock/build.in --constraint $lock/demo.txt
 compile lab3.txt "$@" $lock/lab3.in
+compile bench.txt "$@" $lock/bench.in
