@@ -78,7 +78,7 @@ class FrontDoor:
         """Look for ever whether nginx is still in line, and bring it back when that may succeed."""
         while True:
             await asyncio.sleep(LOOK_S)
-            if self._wanted is not None:
+            if self._wanted is not None and not self._publisher.busy:
                 await self._look(self._wanted)
 
     async def _look(self, wanted: Configuration) -> None:
@@ -87,7 +87,7 @@ class FrontDoor:
             due = self._is_due(wanted, trouble)
         except (RenderError, OSError) as error:
             trouble, due = str(error), self._now() >= self._retry_at
-        if self._wanted is not wanted:  # another one was published meanwhile
+        if self._wanted is not wanted or self._publisher.busy:  # what was seen is being changed
             return
         if due:
             await self.publish(wanted)

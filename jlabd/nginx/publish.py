@@ -58,6 +58,11 @@ class Publisher:
         """The last attempt failed for a reason that may pass; the same `publish` again is worth trying."""
         self.reloads = 0
 
+    @property
+    def busy(self) -> bool:
+        """An attempt is under way, or waits until it is not too early for it."""
+        return self._lock.locked()
+
     async def publish(self, configuration: Configuration) -> Outcome:
         """Put `configuration` in force, or leave everything as it was and say why; never raises for what may go wrong.
 

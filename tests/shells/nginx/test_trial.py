@@ -10,10 +10,20 @@ import traceback
 import pytest
 
 from jlabd.nginx import verify
+from jlabd.processes.command import run
 from tests.shells.nginx.servers import configured, instance, quick, running
 
 BROKEN = {"tls_certificate": "/nowhere.crt", "tls_certificate_key": "/nowhere.key"}
 PR_SET_DUMPABLE = 4
+
+
+@pytest.fixture(autouse=True)
+async def _somebody_may_have_a_view(folder):
+    """Skip, loudly, where neither root nor an ordinary user may."""
+    (folder / "what").mkdir()
+    (folder / "where").mkdir()
+    if (await run(["true"], 10, view=(str(folder / "what"), str(folder / "where")))).without_view:
+        pytest.skip("NO MOUNT NAMESPACES HERE: run `make test` where root, or users, may make them")
 
 
 def script_tests(server, script):

@@ -13,22 +13,22 @@ from jlabd.spec import NginxSpec
 from tests.shells.nginx.servers import configured, instance, quick, running
 
 
-async def test_what_nginx_cannot_load_is_taken_back(server, monkeypatch):
+async def test_what_nginx_cannot_load_is_taken_back(unprivileged, monkeypatch):
     """A port that somebody else has passes nginx's test: the error quotes nginx's log, and the old one is in force."""
     monkeypatch.setattr(verify, "LIVE_S", 4.0)
-    publisher = quick(server.run)
-    await running(server, publisher, instance("alice"))
+    publisher = quick(unprivileged.run)
+    await running(unprivileged, publisher, instance("alice"))
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         taken = f"127.0.0.1:{other.getsockname()[1]}"
-        wanted = configured(server.spec(), instance("bob"), listen=(f"127.0.0.1:{server.port}", taken))
+        wanted = configured(unprivileged.spec(), instance("bob"), listen=(f"127.0.0.1:{unprivileged.port}", taken))
         outcome = await publisher.publish(wanted)
     assert (outcome.ok, outcome.changed, outcome.generation, outcome.refused) == (False, False, 1, True)
     assert f"bind() to {taken} failed (98: Address " in outcome.error
-    assert f"4 s later it answers at 127.0.0.1:{server.port} with generation 1" in outcome.error
-    assert os.listdir(server.config_dir / "live/locations") == ["alice.conf"]
-    assert await publisher.trouble(configured(server.spec(), instance("alice"))) == ""
+    assert f"4 s later it answers at 127.0.0.1:{unprivileged.port} with generation 1" in outcome.error
+    assert os.listdir(unprivileged.config_dir / "live/locations") == ["alice.conf"]
+    assert await publisher.trouble(configured(unprivileged.spec(), instance("alice"))) == ""
     assert publisher.needs_retry
     outcome = await publisher.publish(wanted)
     assert (outcome.ok, outcome.changed) == (True, True), outcome.error
