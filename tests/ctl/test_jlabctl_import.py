@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -68,18 +70,18 @@ def test_reader_that_goes_away(tmp_path):
 
 
 @pytest.mark.root
-def test_any_user(tmp_path):
+def test_any_user():
     """An ordinary user imports what she may read; what she may not is an error."""
-    tmp_path.chmod(0o755)
-    for folder in list(tmp_path.parents)[:2]:
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        folder = Path(name)
         folder.chmod(0o755)
-    (tmp_path / "x.ini").write_text(PROGRAM)
-    (tmp_path / "secret.ini").write_text(PROGRAM)
-    (tmp_path / "secret.ini").chmod(0o600)
-    for name, code, words in (("x.ini", 0, "[instance.x]"), ("secret.ini", 1, "cannot be read: Permission denied")):
-        argv = [sys.executable, "-c", AS_NOBODY, str(tmp_path / name)]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False)
-        assert (done.returncode, words in done.stdout + done.stderr) == (code, True), done
+        (folder / "x.ini").write_text(PROGRAM)
+        (folder / "secret.ini").write_text(PROGRAM)
+        (folder / "secret.ini").chmod(0o600)
+        for file, code, words in (("x.ini", 0, "[instance.x]"), ("secret.ini", 1, "cannot be read: Permission denied")):
+            argv = [sys.executable, "-c", AS_NOBODY, str(folder / file)]
+            done = subprocess.run(argv, capture_output=True, text=True, check=False)
+            assert (done.returncode, words in done.stdout + done.stderr) == (code, True), done
 
 
 def test_other_commands_do_not_pay():

@@ -53,6 +53,10 @@ _FLAGS = {
     "--generate-config": ("generate_config", "True"),
     "--show-config": ("show_config", "True"),
 }
+_PROJECT = "the environment that {name} keeps for the project has a folder; write that as venv"
+_NO_START = frozenset(
+    {"stop", "list", "build", "clean", "path", "paths", "workspaces", "licenses", "password", "extension"}
+)
 _MANAGED_BY_JLABD = "jlabd starts the program itself"
 _ONLY_A_SHELL = "it depends on what a shell makes of it; write what it comes to"
 
@@ -71,7 +75,10 @@ def _unwrapped(words: Words, place: Place) -> Generator[Finding, None, Words | N
     """Take off one program that only starts another one; return the words of that, or None."""
     name = posixpath.basename(words[0])
     if found := _ASSIGNMENT.fullmatch(words[0]):
-        yield Fact(("env", found[1]), found[2], place)
+        if isinstance(words[0], Riddle):
+            yield Remark(place, quoted(words[0]), _ONLY_A_SHELL)
+        else:
+            yield Fact(("env", found[1]), found[2], place)
         return words[1:]
     if name in {"exec", "command", "nohup", "env", "setsid", "time"}:
         at = _first_plain(words, {"-u", "-a", "-C"} if name == "env" else {"-a"})
@@ -85,6 +92,9 @@ def _unwrapped(words: Words, place: Place) -> Generator[Finding, None, Words | N
         return words[at:]
     if name in {"sudo", "runuser", "gosu", "su-exec", "setpriv", "su"}:
         return (yield from _as_user(name, words, place))
+    if name in {"poetry", "pipenv", "pdm", "hatch", "uv"} and words[1:2] == ["run"]:
+        yield Remark(place, f"{name} run", _PROJECT.format(name=name))
+        return words[2:]
     if name == "conda" or name in {"mamba", "micromamba"}:
         return (yield from _conda_run(words, place))
     return None
@@ -194,6 +204,9 @@ def _left_over(words: Words, what: str, place: Place) -> Iterator[Remark]:
 def _found(path: str, name: str, words: Words, place: Place) -> Iterator[Finding]:
     """Yield what `jupyter …` means."""
     rest = words[1:]
+    if rest[name == "jupyter" :][:1] and rest[name == "jupyter"] in _NO_START:
+        yield Fact(("@unknown",), quoted(" ".join(words)), place)
+        return
     if name == "jupyter":
         if not rest or rest[0] not in _SUBCOMMANDS:
             yield Fact(("@unknown",), quoted(f"jupyter {rest[0] if rest else ''}"), place)

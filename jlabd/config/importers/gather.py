@@ -12,12 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jlabd.config.daemon import own_host_names
-from jlabd.config.importers import kinds, nginx, shell, supervisor, systemd
+from jlabd.config.importers import kinds, nginx, pyconfig, shell, supervisor, systemd
 from jlabd.config.importers.findings import Given, ImportFailedError, Kind, Machine, Part, Place, Remark, facts
 from jlabd.config.importers.together import Lab, Material, path_of
 
 _LARGEST = 4 * 1024 * 1024
 _MOST_FILES = 500
+_JUPYTER_READS = {
+    f"{name}.{ending}"
+    for name in ("jupyter_config", "jupyter_server_config", "jupyter_lab_config", "jupyter_notebook_config")
+    for ending in ("py", "json")
+}
 _SYSTEM_UNITS = "/etc/systemd/system"
 
 
@@ -197,6 +202,23 @@ class Gathering:
             part = shell.read(given)
             leads = [p for p in self.material.programs if given.path in self._paths(p, p, "@script")]
             self._named_by(part, Lab(leads[0], part) if leads else part, "@config", Kind.JUPYTER)
+        for user in sorted(
+            {str(fact.value) for p in self.material.programs for fact in facts(p.findings) if fact.key == ("user",)}
+        ):
+            self._of_user(self.machine.home(user))
+
+    def _of_user(self, home: str) -> None:
+        """Read what Jupyter reads by itself in the home of a lab's user; nobody asked for it, so it may be unusable."""
+        for path in sorted(Path(home, ".jupyter").glob("jupyter_*config.*")) if home else ():
+            if path.name not in _JUPYTER_READS or not os.access(path, os.R_OK):
+                continue
+            try:
+                given = self._new(str(path))
+                if given is not None:
+                    pyconfig.read(given)
+                    self.material.configs[given.path] = given
+            except ImportFailedError as error:
+                self.material.remarks.append(Remark(Place(str(path)), "it could not be used", str(error)))
 
     def _paths(self, part: Part, whole: Lab | Part, key: str) -> list[str]:
         return [path_of(whole, str(fact.value), self.machine) for fact in facts(part.findings) if fact.key == (key,)]

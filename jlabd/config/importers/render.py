@@ -37,7 +37,7 @@ def _opening(files: Sequence[str], *, secret: bool) -> Iterator[str]:
     yield "# [instance.*] may also stand in a file of its own in /etc/jlabd.d. When it is in place: `jlabctl check`,"
     yield "# stop what ran until now and see that it does not come back, `jlabctl reload`."
     if secret:
-        yield "# There are secrets in it: let nobody but root read the file (chmod 600)."
+        yield "# There may be secrets in it: let nobody but root read the file (chmod 600)."
 
 
 def _table(instance: Instance) -> Iterator[str]:

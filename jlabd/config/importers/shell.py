@@ -43,7 +43,8 @@ _STRUCTURE = frozenset(
     }
 )
 _CONTROL = "a script's branches and loops are not followed; jlabd starts the lab, and again if it ends"
-_NOT_UNDERSTOOD = "it ran before each start; jlabd runs no script: if it is needed, do it once, or from cron"
+_ONLY_A_SHELL = "only a shell knows what it comes to"
+_NOT_UNDERSTOOD = "it ran with each start; jlabd runs no script: if it is needed, do it once, or from cron"
 
 
 @dataclass(slots=True)
@@ -78,15 +79,21 @@ class _Script:
             if words[0] in {"for", "case", "function"}:
                 return
             words = words[1:]
-        while words and (found := _ASSIGNED.fullmatch(words[0])) and not isinstance(words[0], Riddle):
+        while words and (found := _ASSIGNED.fullmatch(words[0])):
+            if isinstance(words[0], Riddle):
+                self.variables.pop(found[1], None)
+                yield Remark(place, quoted(words[0]), _ONLY_A_SHELL)
+                words = words[1:]
+                continue
             self.variables[found[1]] = found[2]
             if len(words) > 1 or found[1] in self.exported:
                 yield Fact(("env", found[1]), found[2], place)
             words = words[1:]
         if words:
             understood = yield from self._builtin(words, place)
+            understood = understood or (yield from self._program(words, place))
             if not understood:
-                yield from self._program(words, place)
+                return
         for redirection in command.redirections:
             yield Remark(place, quoted(redirection), "jlabd keeps the lab's output: jlabctl logs NAME")
         if command.end == "&":
@@ -105,7 +112,8 @@ class _Script:
                 yield from self._source(words[1:], place)
             case "conda" | "mamba" | "micromamba" if words[1:2] == ["activate"]:
                 name = words[2] if len(words) > 2 else "base"
-                yield from commandline.conda_environment(self.conda, name, place)
+                prefix = self.conda or self.variables.get("MAMBA_ROOT_PREFIX", "")
+                yield from commandline.conda_environment(prefix, name, place)
             case "umask" if len(words) == 2:
                 yield Fact(("umask",), words[1].zfill(4), place)
             case "ulimit" if len(words) == 3 and words[1] in {"-n", "-Sn", "-Hn", "-SHn"} and words[2].isdigit():
@@ -120,7 +128,7 @@ class _Script:
         for word in words:
             found = _ASSIGNED.fullmatch(word)
             if isinstance(word, Riddle):
-                yield Remark(place, quoted(f"export {word}"), "only a shell knows what it comes to; write it into env")
+                yield Remark(place, quoted(f"export {word}"), f"{_ONLY_A_SHELL}; write that into env")
             elif found:
                 self.variables[found[1]] = found[2]
                 self.exported.add(found[1])
@@ -151,7 +159,8 @@ class _Script:
         else:
             yield Remark(place, quoted(f"source {path}"), "what that file sets is not followed; write it into env")
 
-    def _program(self, words: Words, place: Place) -> Iterator[Finding]:
+    def _program(self, words: Words, place: Place) -> Generator[Finding, None, bool]:
+        """Yield what a program means; return whether it is a lab, or leads to one."""
         findings = list(command(words, place, self.depth + 1, self.variables))
         is_lab = any(isinstance(f, Fact) and f.key == ("@lab",) for f in findings)
         if is_lab and self.found:
@@ -161,8 +170,10 @@ class _Script:
             yield from findings
         elif any(isinstance(f, Fact) and f.key == ("@unknown",) for f in findings):
             yield Remark(place, quoted(" ".join(words)), _NOT_UNDERSTOOD)
+            return False
         else:
             yield from findings
+        return True
 
 
 def command(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from jlabd.config.importers import shell
+from jlabd.config.importers.commandline import Riddle
 from jlabd.config.importers.findings import Fact, Finding, Given, Kind, Part, Place, Remark, quoted
 from jlabd.config.importers.ini import Line, supervisor_lines
 
@@ -17,6 +18,7 @@ _LONGEST = 64 * 1024
 _DIGITS = 7
 _PATIENCE_S = 60
 _EXPANSION = re.compile(r"%(?:%|\(([A-Za-z0-9_]+)\)(0?[0-9]?)([sd]))")
+_UNKNOWN = re.compile(r"%\([A-Za-z0-9_]+\)0?[0-9]?[sd]")
 _PAIR = re.compile(r"""\s*([^\s=,"']+)\s*=\s*("[^"]*"|'[^']*'|[^,"']*)\s*(?:,|\Z)""")
 _TREE = "jlabd always ends the whole tree: kernels and terminals too"
 _LOGS = "jlabd keeps the lab's output: jlabctl logs NAME; log has max_size and keep"
@@ -257,9 +259,10 @@ def _words(text: str, place: Place) -> list[str]:
     if len(text) > _LONGEST:
         raise place.failed("the command is longer than any command can be")
     try:
-        return shlex.split(text)
+        words = shlex.split(text)
     except ValueError:
         raise place.failed("a quotation mark in the command is not closed") from None
+    return [Riddle(word) if _UNKNOWN.search(word) else word for word in words]
 
 
 def environment(text: str, place: Place) -> Iterator[Finding]:

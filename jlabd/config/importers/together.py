@@ -146,6 +146,8 @@ def _fit_of_config(part: Part, given: Given, lab: Lab, machine: Machine) -> int:
         return 100
     user = lab.value("user")
     home = machine.home(user) or f"/home/{user}" if user else ""
+    own_folder = str(lab.environment().get("JUPYTER_CONFIG_DIR", ""))
+    in_own_folder = own_folder != "" and posixpath.dirname(given.path) == path_of(lab, own_folder, machine)
     in_home = bool(home) and given.path.startswith(f"{home}/.jupyter/")
     named_elsewhere = named is not None and posixpath.basename(str(named)) != posixpath.basename(given.path)
     ports = {value for value in part.values("@port") if value}
@@ -153,7 +155,7 @@ def _fit_of_config(part: Part, given: Given, lab: Lab, machine: Machine) -> int:
     same_port = own in ports if own else False
     other_port = bool(own and ports and own not in ports)
     same_name = named is not None and not named_elsewhere
-    score = 50 * in_home + 30 * same_port + 20 * same_name
+    score = 80 * in_own_folder + 50 * in_home + 30 * same_port + 20 * same_name
     return score or (1 if not other_port and not _elsewhere(given, home) else 0)
 
 
