@@ -58,7 +58,7 @@ _NO_START = frozenset(
     {"stop", "list", "build", "clean", "path", "paths", "workspaces", "licenses", "password", "extension"}
 )
 _MANAGED_BY_JLABD = "jlabd starts the program itself"
-_ONLY_A_SHELL = "it depends on what a shell makes of it; write what it comes to"
+_ONLY_A_SHELL = "its value is not known here; write what it comes to"
 
 
 def read(words: Words, place: Place) -> Iterator[Finding]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from jlabd.config.amend import written
 from jlabd.config.importers.findings import Fact, Key, Remark, quoted
@@ -15,6 +17,7 @@ _ORDER = (
     *("env", "env_file", "umask", "autostart", "restart", "stop", "ready", "idle", "limits"),
     *("no_new_privileges", "private_tmp", "log", "kernel", "nginx"),
 )
+_WRAP: dict[str, Any] = {"width": 120, "break_long_words": False, "break_on_hyphens": False}
 _SECRET = frozenset({"password_hash", "env"})
 
 
@@ -75,5 +78,7 @@ def _comments(title: str, remarks: Iterable[Remark]) -> Iterator[str]:
         lines = ",".join(dict.fromkeys(str(remark.place.line) for remark in group if remark.place.line))
         place = f"{quoted(file)}:{lines}" if lines else quoted(file)
         whats = ", ".join(dict.fromkeys(remark.what for remark in group))
-        yield f"# {_safe(place)}: {_safe(whats)}"
-        yield f"#     {_safe(why)}"
+        yield from textwrap.wrap(
+            f"{_safe(place)}: {_safe(whats)}", initial_indent="# ", subsequent_indent="#   ", **_WRAP
+        )
+        yield from textwrap.wrap(_safe(why), initial_indent="#     ", subsequent_indent="#     ", **_WRAP)

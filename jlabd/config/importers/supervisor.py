@@ -156,8 +156,8 @@ def _lines(lines: Iterable[Line], words: Mapping[str, str]) -> Iterator[Finding]
         unknown = [found[0] for found in _EXPANSION.finditer(line.value) if found[1] and found[1] not in words]
         if unknown and line.key not in {"stdout_logfile", "stderr_logfile"}:
             what = f"{line.key} = {quoted(line.value)}"
-            yield Remark(line.place, what, f"{unknown[0]} comes from elsewhere; write what it stands for")
-            if line.key != "command":
+            if line.key != "command":  # whose words speak for themselves
+                yield Remark(line.place, what, f"{unknown[0]} comes from elsewhere; write what it stands for")
                 continue
         yield from _line(Line(line.section, line.key, value, line.place))
 

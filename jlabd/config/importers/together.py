@@ -20,6 +20,7 @@ _USUAL_PORT = 8888
 _GENERIC = re.compile(
     r"(?i)(?:jupyter|lab|jupyterlab|jupyter[-_]?(?:lab|notebook|server)|notebook|run|start|main|web)?"
 )
+_OF_USER = re.compile(r"(?i:jupyter|lab|jupyter-?lab|notebook)[-_.@](.+)")
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.@-]+|\.\.+")
 _LONGEST_NAME = 30
 """Two less than a name may have, so that the paths of kernels' sockets are short enough."""
@@ -104,7 +105,7 @@ def path_of(lab_or_part: Lab | Part, value: str, machine: Machine) -> str:
     """Return `value`, a path that a program names, from the root on."""
     cwd, user = _last(lab_or_part, "@cwd"), _last(lab_or_part, "user")
     home = (machine.home(user) or f"/home/{user}") if user else ""
-    path = posixpath.join(cwd or "", value)
+    path = value if value.startswith("~") else posixpath.join(cwd or "", value)
     path = home + path[1:] if path == "~" or path.startswith("~/") else path
     return posixpath.normpath(path.replace(HOME, home or "~").replace(USER, user or ""))
 
@@ -206,6 +207,8 @@ def name_of(lab: Lab, taken: set[str]) -> str:
     name = lab.lead.name
     if _GENERIC.fullmatch(name):
         name = user if user not in {"", "root", USER} else name or "lab"
+    elif (found := _OF_USER.fullmatch(name)) and found[1] == user:
+        name = user
     name = _NOT_IN_NAMES.sub("-", name).strip("-.@_") or "lab"
     return _free(name[:_LONGEST_NAME].rstrip("."), taken)
 

@@ -17,7 +17,15 @@ class Result:
     def __init__(self, text):
         self.text = text
         self.table = tomllib.loads(text)
-        self.comments = [line.removeprefix("# ") for line in text.splitlines() if line.startswith("# ")]
+        self.comments = []
+        before = 0
+        for line in (line[1:] for line in text.splitlines() if line.startswith("#")):
+            indent = len(line) - len(line.lstrip())
+            if indent == 3 or indent == before == 5:  # what was too long for the line before
+                self.comments[-1] += " " + line.strip()
+            else:
+                self.comments.append(line.strip())
+            before = indent
 
     @property
     def only(self):

@@ -32,7 +32,7 @@ def test_program(files):
     """Every key of a usual program is carried over, or explained."""
     result = files.one("jupyter.ini", PROGRAM)
     assert result.table["instance"] == {
-        "jupyter-alice": {
+        "alice": {
             "user": "alice",
             "root_dir": "/home/alice/work",
             "venv": "/srv/venvs/lab",

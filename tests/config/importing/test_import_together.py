@@ -59,6 +59,8 @@ def test_command_line_counts_more(files):
     ("program", "user", "name"),
     [
         ("jupyter", "alice", "alice"),
+        ("jupyter-bob", "bob", "bob"),
+        ("jupyter-bob", "carol", "jupyter-bob"),
         ("jupyter-lab", "root", "jupyter-lab"),
         ("data science!", "bob", "data-science"),
         ("x" * 60, "bob", "x" * 30),
