@@ -118,7 +118,7 @@ class DaemonTable(Table):
     log_dir: Path = _DAEMON.log_dir
     status_listen: StatusListen = _DAEMON.status_listen
     admin_group: AccountOrNone = _DAEMON.admin_group
-    warm_idle_s: Annotated[Seconds, only(_DAEMON.warm_idle_s)] = Field(default=_DAEMON.warm_idle_s, alias="warm_idle")
+    warm_idle_s: Seconds = Field(default=_DAEMON.warm_idle_s, alias="warm_idle")
     log_level: LogLevel = _DAEMON.log_level
     log_format: LogFormat = _DAEMON.log_format
 
@@ -229,7 +229,7 @@ class InstanceTable(Table):
     env: Environment = Field(default={}, repr=False)
     env_file: PathOrNone = _INSTANCE.env_file
     umask: Umask = _INSTANCE.umask
-    warm: Annotated[Flag, only(_INSTANCE.warm)] = _INSTANCE.warm
+    warm: Flag = _INSTANCE.warm
     restart: RestartTable = RestartTable()
     stop: StopTable = StopTable()
     ready: ReadyTable = ReadyTable()

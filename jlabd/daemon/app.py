@@ -55,6 +55,7 @@ from jlabd.status.journal import Journal
 from jlabd.status.metrics import Metrics
 from jlabd.status.stream import Broadcast
 from jlabd.store import Store
+from jlabd.warm.parents import Parents
 
 log = structlog.get_logger()
 
@@ -118,8 +119,17 @@ class App:
         self._stand_ins = StandIns()
         self._prober = Prober()
         stack.push_async_callback(self._stand_ins.close)
+        scripts = install(daemon.runtime_dir)
+        self._parents = Parents(self._trees, scripts, daemon.warm_idle_s, self._tasks.start, chronicle.note_parent)
+        stack.push_async_callback(self._parents.close)
         around = Surroundings(
-            daemon, self._trees, self._listeners, SecretKeeper(daemon.state_dir), install(daemon.runtime_dir)
+            daemon,
+            self._trees,
+            self._listeners,
+            SecretKeeper(daemon.state_dir),
+            scripts,
+            self._parents,
+            chronicle.note_cold,
         )
         self._hands = RealHands(around, self._stand_ins, self._prober, self._tasks, self._standing)
         self._driver = Driver(self._hands, LoopTimer())
@@ -211,6 +221,7 @@ class App:
 
     def _apply(self, plan: Plan, configuration: Configuration) -> None:
         self._roster.apply(plan, dict(configuration.instances))
+        self._parents.idle_s = configuration.daemon.warm_idle_s
         for name, change in plan.changed.items():
             if "limits" in change.fields and not change.restart:
                 self._hands.limit(configuration.instances[name])
@@ -261,6 +272,7 @@ class App:
         self._successor_wanted = False
         self._down.clear()
         await self._drain()
+        await self._parents.close()
         kept = {f"{handover.INSTANCE}{name}": number for name, number in self._listeners.descriptors().items()}
         kept |= {handover.LOCK: self._lock, handover.CONTROL: self._control.descriptor}
         if self._endpoint is not None:

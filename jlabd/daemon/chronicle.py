@@ -8,6 +8,7 @@ from jlabd.core.arrival import TAKEN_OVER
 from jlabd.core.state import Actual, Instance
 from jlabd.processes.tree import MemoryKill
 from jlabd.status.journal import Journal
+from jlabd.warm.parents import News
 
 log = structlog.get_logger()
 
@@ -45,6 +46,17 @@ class Chronicle:
         reason = f"{who} {kill.describe()}"
         log.warning("Memory ran out in an instance.", instance=kill.instance, reason=reason)
         self._journal.record(kill.instance, "memory", None, reason, processes=kill.processes, limit=kill.limit)
+
+    def note_parent(self, news: News) -> None:
+        """Tell of a warm parent that is ready, or cannot be had."""
+        level = log.info if news.good else log.warning
+        level(f"{news.sentence[0].upper()}{news.sentence[1:]}.", venv=news.venv)
+        self._journal.record(None, "warm", None, news.sentence)
+
+    def note_cold(self, name: str, reason: str) -> None:
+        """Tell that an instance starts cold although it was to be warm."""
+        log.info("An instance starts cold.", instance=name, reason=reason)
+        self._journal.record(name, "cold", None, f"starts cold: {reason}")
 
 
 def is_news(before: Instance, after: Instance) -> bool:

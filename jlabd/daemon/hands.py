@@ -173,6 +173,13 @@ class RealHands:
         life = self._lives.get(name)
         return life.fields if life is not None else {}
 
+    def launcher(self, name: str) -> tuple[str, str]:
+        """Return how the last server of `name` was started, “warm” or “cold”, and why not warm, if it could be."""
+        life = self._lives.get(name)
+        if life is None:
+            return "cold", ""
+        return ("warm", "") if life.warm else ("cold", life.why_cold)
+
     def folders(self) -> set[str]:
         """Return the private folders that are in use."""
         return {life.folder for life in self._lives.values() if life.folder}

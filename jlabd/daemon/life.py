@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Mapping
+import resource
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from jlabd.core.launch import EX_CONFIG, Account
+from jlabd.core.launch import EX_CONFIG, Account, Launch
 from jlabd.daemon.tasks import Turnstile
 from jlabd.front.listeners import ListenError, Listeners
 from jlabd.jupyter.adminfile import AdminFileError
@@ -28,6 +29,9 @@ from jlabd.processes.spawn import Process, SpawnError, spawn
 from jlabd.processes.tree import TreeKeeper
 from jlabd.spec import DaemonSpec, InstanceSpec, UnixListen
 from jlabd.threads import in_thread
+from jlabd.warm.fitness import why_cold
+from jlabd.warm.parent import Descriptors
+from jlabd.warm.parents import NotWarmError, Parents
 
 log = structlog.get_logger()
 
@@ -60,6 +64,9 @@ class Surroundings:
     listeners: Listeners
     secrets: SecretKeeper
     launcher_dir: str
+    parents: Parents
+    note_cold: Callable[[str, str], None] = lambda _name, _reason: None
+    """Told of an instance that starts cold although it was to be warm, and why."""
     turnstile: Turnstile = field(default_factory=Turnstile)
     """To be passed before each fork."""
 
@@ -85,6 +92,10 @@ class Life:
     ending: asyncio.Task[Any] | None = None
     notice: int | None = None
     """Read end of the pipe on which the launcher may say why it cannot run."""
+    warm: bool = False
+    """The server was forked from a warm parent."""
+    why_cold: str = ""
+    """Why it was not, if it could have been; a clause."""
 
 
 async def begin(life: Life, around: Surroundings) -> Process:
@@ -128,15 +139,41 @@ async def _begin(life: Life, around: Surroundings) -> Process:
         ours.callback(os.close, output)
         life.notice, notify = os.pipe2(os.O_CLOEXEC)
         ours.callback(os.close, notify)
-        process = await spawn(
-            launch,
-            listen_fd=listener.fileno(),
-            output_fd=output,
-            notify_fd=notify,
-            cgroup_fd=enrolment.cgroup_fd,
+        process = await _start(
+            life, around, launch, Descriptors(output, listener.fileno(), notify, enrolment.cgroup_fd)
         )
     around.trees.enrol(spec.name, life.account.uid, process.identity)
     return process
+
+
+async def _start(life: Life, around: Surroundings, launch: Launch, descriptors: Descriptors) -> Process:
+    """Start the server warm if that can be, else cold. Raises SpawnError."""
+    spec = life.spec
+    if not spec.command:
+        most_files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        life.why_cold = why_cold(spec, launch, most_files, as_root=os.geteuid() == 0)
+        if not life.why_cold:
+            try:
+                process, life.why_cold = await around.parents.fork(spec.venv, launch, descriptors)
+            except NotWarmError as error:
+                life.why_cold = str(error)
+            else:
+                life.warm = not life.why_cold
+                _note_cold(life, around)
+                return process
+        _note_cold(life, around)
+    return await spawn(
+        launch,
+        listen_fd=descriptors.listen,
+        output_fd=descriptors.output,
+        notify_fd=descriptors.notify,
+        cgroup_fd=descriptors.cgroup,
+    )
+
+
+def _note_cold(life: Life, around: Surroundings) -> None:
+    if life.why_cold and life.spec.warm:
+        around.note_cold(life.spec.name, life.why_cold)
 
 
 def _refuse_root(spec: InstanceSpec, account: Account) -> None:

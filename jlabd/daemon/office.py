@@ -40,9 +40,6 @@ from jlabd.threads import in_thread
 FAREWELL_S = 0.1
 """Time for the answer to reach who asked for a re-execution."""
 
-LAUNCHER = "local"
-"""Instances run on this machine."""
-
 log = structlog.get_logger()
 
 ENDED_WELL = {"start": {Actual.READY}, "restart": {Actual.READY}, "stop": {Actual.STOPPED}}
@@ -239,7 +236,8 @@ class Office:
     def _entry(self, name: str, clock: Clock) -> dict[str, Any]:
         entry = self._driver.entry(name)
         address = url(entry.spec, self._reloader.current.nginx)
-        return instance_document(entry.spec, entry.instance, self._observer.observation(name), address, LAUNCHER, clock)
+        observation, launcher = self._observer.observation(name), self._hands.launcher(name)
+        return instance_document(entry.spec, entry.instance, observation, address, launcher, clock)
 
     def _facts(self) -> DaemonFacts:
         outcome = self._front_door.outcome

@@ -25,7 +25,7 @@ from jlabd.jupyter.folder import list_folders, owner_of
 from jlabd.jupyter.secrets import SecretsError
 from jlabd.processes.identity import Identity, boot_id
 from jlabd.processes.spawn import Process, adopt
-from jlabd.processes.survivors import find_server, sockets_of
+from jlabd.processes.survivors import find_server, is_warm, sockets_of
 from jlabd.spec import InstanceSpec, UnixListen
 from jlabd.store import fingerprints
 
@@ -114,6 +114,7 @@ class Recovery:
             return life
         if not spec.command:
             life.token = token_of(self._around, spec, life.account)
+        life.warm = is_warm(process.pid)
         self._recover_socket(spec, process)
         log.info("A running server was found and is taken over.", instance=spec.name, pid=process.pid)
         return life

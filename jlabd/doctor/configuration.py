@@ -12,6 +12,8 @@ from jlabd.control.wire import loads
 from jlabd.doctor.findings import Finding, advice, good, wrong
 
 SUBJECT = "configuration"
+SWITCHED_OFF = "warm = false"
+"""The reason for a cold start that somebody wanted."""
 DAEMON = "daemon"
 
 
@@ -57,4 +59,11 @@ def about_daemon(socket: str) -> Iterator[Finding]:
         if entry["state"] in {"failed", "backoff", "unhealthy"}:
             yield advice(
                 DAEMON, f"{entry['name']} is {entry['state']}: {entry['reason']}", f"jlabctl logs {entry['name']}"
+            )
+        reason = entry.get("launcher_reason")
+        if reason and reason != SWITCHED_OFF:
+            yield advice(
+                DAEMON,
+                f"{entry['name']} starts cold, which takes seconds: {reason}",
+                "mend that and restart it, or set warm = false if it is meant",
             )

@@ -21,6 +21,7 @@ from jlabd.processes.cgroup_events import EventsWatch, MemoryWatch
 from jlabd.processes.controllers import Unenforced
 from jlabd.processes.hunt import REPORT_EVERY_S, Hunter, log_survivors
 from jlabd.processes.marks import RecentSnapshot, Target, mark_of
+from jlabd.processes.reaper import Reaper
 from jlabd.processes.refusals import SpawnError
 from jlabd.processes.tree import NO_LIMITS, Enrolment, MemoryKill
 from jlabd.processes.usage import Usage, memory_of
@@ -69,6 +70,7 @@ class CgroupTrees:
         self._memory = MemoryWatch(self._watch, tell)
         self._unenforced = Unenforced()
         self._hunter = Hunter(None)
+        self._reaper = Reaper()
         self._recent = RecentSnapshot()
 
     def prepare(self, name: str, uid: int | None, limits: Limits = NO_LIMITS) -> Enrolment:
@@ -170,6 +172,7 @@ class CgroupTrees:
 
     def close(self) -> None:
         """Let go of the leaves; no process is touched."""
+        self._reaper.close()
         self._memory.close()
         for name in list(self._folders):
             self._close_folder(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 from io import FileIO
@@ -19,7 +20,7 @@ from jlabd.processes.refusals import SpawnError, refused_by_child, refused_by_sy
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Process", "SpawnError", "adopt", "spawn"]
+__all__ = ["Process", "SpawnError", "adopt", "complete_environment", "must_switch", "read_to_end", "spawn", "take_in"]
 
 _BURIAL_S = 1.0
 """Pause before a dead process that somebody traces is looked at again."""
@@ -93,6 +94,21 @@ def adopt(who: Identity) -> Process | None:
     return None
 
 
+def take_in(pid: int) -> Process:
+    """Return a handle on `pid`, a child of ours that somebody else forked for us and whose exit will be awaited.
+
+    Raises OSError and ProcessLookupError if it is gone, or none of our children. The caller must know that the process
+    lives on meanwhile: else its pid could be another's by now.
+    """
+    process = _handle(pid)
+    stat = procfs.stat(pid)
+    if stat is None or stat.gone or stat.ppid != os.getpid():
+        process.close()
+        raise ProcessLookupError(errno.ESRCH, "is not a child of jlabd")
+    claims.claim(pid)
+    return process
+
+
 async def spawn(
     launch: Launch,
     *,
@@ -126,7 +142,7 @@ async def spawn(
 
 async def _until_executed(process: Process, reader: int, launch: Launch) -> None:
     try:
-        data = await _read_to_end(reader)
+        data = await read_to_end(reader)
     except BaseException:
         process.abandon()
         raise
@@ -146,18 +162,13 @@ def _pipe() -> tuple[FileIO, FileIO]:
 def _plan(
     launch: Launch, *, report: int, output: int, listen: int | None, notify: int | None, cgroup: int | None
 ) -> Plan:
-    env = dict(launch.env)
-    if listen is not None:
-        env |= {"LISTEN_FDS": "1", "LISTEN_FDNAMES": "http"}
-    if launch.mark:
-        env[MARK_VARIABLE] = launch.mark
-    _refuse_nul((*launch.argv, *env.keys(), *env.values(), launch.cwd, *(launch.view or ())))
+    env = complete_environment(launch, listening=listen is not None)
     return Plan(
         programs=tuple(os.fsencode(path) for path in _candidates(launch)),
         argv=tuple(os.fsencode(word) for word in launch.argv),
         env={os.fsencode(key): os.fsencode(value) for key, value in env.items()},
         cwd=launch.cwd,
-        account=launch.account if launch.account and _must_switch(launch.account) else None,
+        account=launch.account if launch.account and must_switch(launch.account) else None,
         umask=launch.umask,
         open_files=launch.open_files,
         ordinary_files=descriptors.ordinary_limit(),
@@ -173,6 +184,17 @@ def _plan(
     )
 
 
+def complete_environment(launch: Launch, *, listening: bool) -> dict[str, str]:
+    """Return the environment of the program, but for its pid. Raises SpawnError for a NUL in what it is given."""
+    env = dict(launch.env)
+    if listening:
+        env |= {"LISTEN_FDS": "1", "LISTEN_FDNAMES": "http"}
+    if launch.mark:
+        env[MARK_VARIABLE] = launch.mark
+    _refuse_nul((*launch.argv, *env.keys(), *env.values(), launch.cwd, *(launch.view or ())))
+    return env
+
+
 def _refuse_nul(texts: tuple[str, ...]) -> None:
     if any("\0" in text for text in texts):
         raise SpawnError("The command, its environment or its folder holds a NUL character: remove it.", permanent=True)
@@ -186,7 +208,7 @@ def _candidates(launch: Launch) -> list[str]:
     return [f"{folder}/{program}" for folder in folders if folder.startswith("/")]
 
 
-def _must_switch(account: Account) -> bool:
+def must_switch(account: Account) -> bool:
     """Root always sets all ids and groups; another user need not, and could not, become himself."""
     return os.geteuid() == 0 or (account.uid, account.gid) != (os.geteuid(), os.getegid())
 
@@ -221,6 +243,7 @@ def _handle(pid: int) -> Process:
         os.close(pidfd)
         raise
     if stat is None:
+        os.close(pidfd)
         raise RuntimeError(f"/proc does not show our own child {pid}; is /proc mounted?")
     return Process(pid, pidfd, Identity(pid, stat.start_ticks, identity.boot_id()))
 
@@ -234,7 +257,7 @@ def _signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-async def _read_to_end(descriptor: int) -> bytes:
+async def read_to_end(descriptor: int) -> bytes:
     """Read until every writer is gone. The event loop goes on meanwhile."""
     loop = asyncio.get_running_loop()
     data = bytearray()

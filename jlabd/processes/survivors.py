@@ -33,6 +33,12 @@ def find_server(members: Collection[int], remembered: Identity | None) -> Identi
     return None
 
 
+def is_warm(pid: int) -> bool:
+    """Say whether a server was forked from a warm parent, which its command line shows."""
+    words = procfs.read(f"/proc/{pid}/cmdline").split(b"\0")
+    return b"--warm" in words[:3] or any(word.endswith(b"/launcher/warm.py") for word in words[:5])
+
+
 def sockets_of(process: Process) -> Iterator[int]:
     """Yield duplicates of the process's sockets, the one that it listens on first; each is the caller's to close.
 

@@ -65,9 +65,12 @@ def rfc3339(moment: datetime) -> str:
 
 
 def instance_document(  # noqa: PLR0917  (one value from each of those who know something)
-    spec: InstanceSpec, instance: Instance, observation: Observation, url: str, launcher: str, clock: Clock
+    spec: InstanceSpec, instance: Instance, observation: Observation, url: str, launcher: tuple[str, str], clock: Clock
 ) -> dict[str, Any]:
-    """Return one entry of the document's `instances`. `url` must hold no token."""
+    """Return one entry of the document's `instances`.
+
+    `url` must hold no token; `launcher` is how the server was started, and why not otherwise.
+    """
     return {
         "name": spec.name,
         "state": instance.actual.value,
@@ -86,7 +89,8 @@ def instance_document(  # noqa: PLR0917  (one value from each of those who know 
         "last_activity": None if observation.last_activity is None else rfc3339(observation.last_activity),
         "cpu_percent": None if observation.cpu_percent is None else round(observation.cpu_percent, 1),
         "memory_bytes": observation.memory_bytes,
-        "launcher": launcher,
+        "launcher": launcher[0],
+        "launcher_reason": launcher[1] or None,
     }
 
 

@@ -13,13 +13,13 @@ SPEC = InstanceSpec("alice", UnixListen("/run/jlabd/sockets/alice.sock"), user="
 
 
 def _entry(instance, observation=Observation(), spec=SPEC):  # noqa: B008  (frozen)
-    return instance_document(spec, instance, observation, "http://h/alice/", "process", CLOCK)
+    return instance_document(spec, instance, observation, "http://h/alice/", ("warm", ""), CLOCK)
 
 
 def test_entry_has_the_keys_of_the_product_page_in_their_order():
     """Scripts find each key that is promised, and people find them in the order that is documented."""
     expected = "name state desired reason since pid user incarnation restarts next_restart_at url listen kernels"
-    expected += " connections last_activity cpu_percent memory_bytes launcher"
+    expected += " connections last_activity cpu_percent memory_bytes launcher launcher_reason"
     assert list(_entry(Instance())) == expected.split()
 
 
@@ -46,7 +46,8 @@ def test_ready_instance():
         "last_activity": "2026-03-01T12:00:00.000Z",
         "cpu_percent": 12.3,
         "memory_bytes": 1024,
-        "launcher": "process",
+        "launcher": "warm",
+        "launcher_reason": None,
     }
 
 

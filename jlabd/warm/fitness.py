@@ -1,0 +1,44 @@
+"""Which instances can be forked from a warm parent and still be what they would be if started cold: pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from jlabd.core.launch import Launch
+from jlabd.spec import InstanceSpec
+
+_HARMLESS = frozenset({"PYTHONSTARTUP", "PYTHONDONTWRITEBYTECODE", "PYTHONNOUSERSITE", "PYTHONUSERBASE"})
+"""Variables for Python that concern its children only, or that the fork heeds (`launcher/newborn.py`)."""
+_READ_AT_EXEC = re.compile(r"PYTHON\w+|LD_\w+|MALLOC_\w+|GLIBC_TUNABLES")
+"""Variables that an interpreter, a dynamic loader or an allocator reads when a program is executed, and never again."""
+_UTF_8 = re.compile(r"utf-?8", re.IGNORECASE)
+_PLAIN_LOCALES = frozenset({"", "C", "POSIX"})
+"""Python takes UTF-8 in them."""
+
+
+def why_cold(spec: InstanceSpec, launch: Launch, most_files: int, *, as_root: bool) -> str:
+    """Return why the instance cannot be forked from a warm parent, empty if it can.
+
+    `most_files` is the highest number of open files that a process may allow itself here; `as_root`: the daemon is
+    root. Nothing is to be said of what never could: a command of the operator's own.
+    """
+    if not spec.warm:
+        return "warm = false"
+    if spec.private_tmp:
+        return "private_tmp takes rights that a warm parent does not keep"
+    if as_root and launch.account is not None and launch.account.uid == 0:
+        return "it runs as root, with rights that a warm parent does not keep"
+    if spec.open_files is not None and spec.open_files > most_files:
+        return f"limits.open_files is above {most_files}, which takes rights that a warm parent does not keep"
+    return _about_environment(launch.env)
+
+
+def _about_environment(env: Mapping[str, str]) -> str:
+    for name in sorted(env):
+        if name not in _HARMLESS and _READ_AT_EXEC.fullmatch(name):
+            return f"env has {name}, which counts only when a program is executed"
+    locale = env.get("LC_ALL") or env.get("LC_CTYPE") or env.get("LANG") or ""
+    if locale not in _PLAIN_LOCALES and not _UTF_8.search(locale):
+        return f"the locale {locale} is not UTF-8"
+    return ""
