@@ -224,6 +224,7 @@ def _plan(launch: Launch) -> bytes:
         "uid": None if account is None else account.uid,
         "gid": None if account is None else account.gid,
         "groups": () if account is None else account.groups,
+        "context": "" if account is None else account.context,
         "umask": launch.umask,
         "open_files": None if files is None else (files, files),
         "realtime_limit": realtime_limit(launch.mark) if launch.mark else None,

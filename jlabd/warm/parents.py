@@ -23,7 +23,7 @@ from jlabd.warm.parent import Descriptors, ForkError, UnfitError, WarmParent
 from jlabd.warm.venv import Fingerprint, Venv
 
 PATIENCE_S = 15.0
-"""So long after a parent's beginning starts wait for it: far longer than it takes, but on a machine that has just booted."""
+"""So long after its beginning starts wait for a parent: far more than it takes, unless the machine has just booted."""
 IMPORT_TIMEOUT_S = 60.0
 RETRY_S = (10.0, 60.0, 600.0, 3600.0)
 """How long a parent that failed is left alone, after each failure in a row. New code is tried at once."""

@@ -66,7 +66,7 @@ on_demand = false
 env = {{ LANG = "de_DE.UTF-8", ODD = "%s $HOME \\"ü\\" {{user}}" }}
 env_file = "/etc/env"
 umask = "0022"
-warm = true
+warm = false
 restart = {{ policy = "on-failure", initial = "500ms", factor = 1.5, max = "2m", stable_after = 60, give_up_after = 3 }}
 stop = {{ signal = "SIGQUIT", timeout = "0" }}
 ready = {{ timeout = "2min" }}
@@ -125,6 +125,7 @@ def test_every_key(files):
         open_files=4096,
         no_new_privileges=True,
         private_tmp=True,
+        warm=False,
         log=LogSpec(2**20, 0, False),
         kernel=KernelSpec(transport="tcp"),
         route=RouteSpec(0, 7200),
@@ -135,7 +136,7 @@ def test_every_key(files):
 
 def test_every_field_is_tested():
     """The example above changes every field of the instance that this version can change."""
-    later = {"hostnames", "group", "allow_root", "command", "password_hash_file", "on_demand", "warm", "idle"}
+    later = {"hostnames", "group", "allow_root", "command", "password_hash_file", "on_demand", "idle"}
     named = {line.split(" ")[0] for line in EVERYTHING.partition("[instance.alice]")[2].splitlines()}
     spelled = {"ready": "probe", "nginx": "route"}
     named.add("open_files")  # stands among the limits
@@ -270,7 +271,6 @@ def test_what_is_wrong_with_one(files, keys, expected):
 @pytest.mark.parametrize(
     ("value", "default"),
     [
-        ("warm = false", "warm = true"),
         ("kernel.asyncio_run = true", "kernel.asyncio_run = false"),
     ],
 )

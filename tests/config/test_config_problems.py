@@ -14,7 +14,7 @@ MANY = """\
 include = ""
 log_lvel = "info"
 status_listen = "0.0.0.0:9180"
-warm_idle = "5min"
+warm_idle = "soon"
 
 [nginx]
 server_name = "a;b"
@@ -46,7 +46,7 @@ MANY_PROBLEMS = """\
 jlabd.toml:3: daemon.log_lvel: is unknown, did you mean log_level?
 jlabd.toml:4: daemon.status_listen: '0.0.0.0:9180' can be reached from outside and the endpoint asks for no password; \
 write a loopback address like "127.0.0.1:9180", or "unix:PATH"
-jlabd.toml:5: daemon.warm_idle: is not available in this version, leave it out
+jlabd.toml:5: daemon.warm_idle: 'soon' is not a time, write a number of seconds or a text like "90s", "5min", "2h"
 jlabd.toml:8: nginx.server_name: 'a;b' is not a host name, write letters, digits, - and . only, like "lab.example.com"
 jlabd.toml:9: nginx.listen[1]: 5000000 is not an address to listen on, write a port like 8888, or "HOST:PORT" with an \
 IP address like "127.0.0.1:8888" or "[::1]:8888"

@@ -11,7 +11,7 @@ import pytest
 from rig.browser import Browser
 from rig.daemon import WITHOUT_CGROUPS, daemons
 from rig.nginx import free_port
-from rig.processes import with_argument
+from rig.processes import open_descriptors, with_argument
 from rig.users import account, group
 from rig.waiting import until
 
@@ -97,9 +97,7 @@ def read(path):
 def seen(pid):
     """What the kernel says of a server, but for what differs from one process to the next."""
     status = dict(re.findall(r"^(\w+):\s*(.*)$", read(f"/proc/{pid}/status"), re.MULTILINE))
-    wanted = (
-        "Umask Uid Gid Groups CapInh CapPrm CapEff CapBnd CapAmb NoNewPrivs Seccomp SigBlk SigIgn SigCgt Name"
-    )
+    wanted = "Umask Uid Gid Groups CapInh CapPrm CapEff CapBnd CapAmb NoNewPrivs Seccomp SigBlk SigIgn SigCgt Name"
     stat = read(f"/proc/{pid}/stat").rpartition(")")[2].split()
     limits = [line for line in read(f"/proc/{pid}/limits").splitlines() if "realtime timeout" not in line]
     return {
@@ -109,7 +107,6 @@ def seen(pid):
         "nice": stat[16],
         "limits": limits,
         "descriptors": sorted(re.sub(r"\d{3,}|\w+\.log", "", os.readlink(f"/proc/{pid}/fd/{n}")) for n in range(5)),
-        "sockets": sum("socket:" in os.readlink(f"/proc/{pid}/fd/{n}") for n in os.listdir(f"/proc/{pid}/fd")),
         "oom": read(f"/proc/{pid}/oom_score_adj"),
         "owner of /proc": os.stat(f"/proc/{pid}/environ").st_uid,
         "cgroup": re.sub(r"lab-\w+", "lab", read(f"/proc/{pid}/cgroup")),
@@ -193,6 +190,14 @@ def test_a_lab_can_do_nothing_to_the_parent(labs, people):
     )
     assert done.stdout == "[]\n", done.stdout + done.stderr
     assert parent_of(labs) == pid
+
+
+def test_no_descriptor_of_the_parent_is_left_in_a_lab(labs):
+    """What the parent has open, its socket to the daemon above all, no lab has."""
+    of_parent = {target for target in open_descriptors(parent_of(labs)) if target != os.devnull}
+    assert any(target.startswith("socket:") for target in of_parent)
+    for name in ("alice", "bob"):
+        assert not of_parent & set(open_descriptors(labs.instance(name)["pid"]))
 
 
 def test_the_parent_has_few_rights_and_knows_no_secrets(labs):
