@@ -51,8 +51,9 @@ async def test_an_nginx_that_is_reloaded_during_the_trial_does_not_see_the_candi
         assert await verify.until_live(server.spec(), old) is None
     else:
         async with asyncio.timeout(20):
-            while (await verify.ask(server.spec())).mark == old:  # noqa: ASYNC110  (another program)
+            while (candidate := (await verify.ask(server.spec())).mark) == old:  # noqa: ASYNC110  (another program)
                 await asyncio.sleep(0.02)
+        assert await verify.until_live(server.spec(), candidate) is None
         assert (await publisher.publish(configured(server.spec(), instance("alice")))).ok
         assert (await verify.ask(server.spec())).mark == old
 
