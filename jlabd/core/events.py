@@ -123,11 +123,23 @@ class ActivityChecked:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryRanOut:
+    """The system killed so many processes of the instance for want of memory; `cause` follows “was” or “were”.
+
+    If the server is among them, Exited follows.
+    """
+
+    incarnation: int
+    processes: int
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
 class TimePassed:
     """A time that the instance waited for has come."""
 
 
 Request = Added | Recovered | StartRequested | StopRequested | RestartRequested | Visited | Reconfigured | TimePassed
-Report = Spawned | SpawnFailed | Exited | TreeEmptied | ProbeSucceeded | ProbeFailed | ActivityChecked
+Report = Spawned | SpawnFailed | Exited | TreeEmptied | ProbeSucceeded | ProbeFailed | ActivityChecked | MemoryRanOut
 """Events of one incarnation."""
 Event = Request | Report

@@ -24,6 +24,7 @@ from jlabd.core.events import (
     Added,
     Event,
     Exited,
+    MemoryRanOut,
     ProbeFailed,
     ProbeSucceeded,
     Reconfigured,
@@ -112,6 +113,8 @@ def _reported(spec: InstanceSpec, instance: Instance, event: Report, now: float)
             return _probe_failed(spec, instance, event, now)
         case ActivityChecked():
             return _activity_checked(spec, instance, event, now)
+        case MemoryRanOut():
+            return _memory_ran_out(instance, event), ()
         case _:
             assert_never(event)
 
@@ -206,6 +209,16 @@ def _tree_emptied(spec: InstanceSpec, instance: Instance, event: TreeEmptied, no
     if instance.failure is None:
         return spawn(spec, ended, instance.reason, now)
     return judge(spec, ended, instance.failure, event.jitter, now)
+
+
+def _memory_ran_out(instance: Instance, event: MemoryRanOut) -> Instance:
+    """Count, and say so until something else is to be said: the server may live on without them."""
+    total = instance.memory_kills + event.processes
+    counted = replace(instance, memory_kills=total)
+    if instance.actual not in SERVING | {Actual.STARTING}:
+        return counted
+    who = "a process of it was" if total == 1 else f"{total} processes of it were"
+    return replace(counted, reason=f"{who} {event.cause}")
 
 
 # What probes say

@@ -52,6 +52,7 @@ def spawn(spec: InstanceSpec, instance: Instance, reason: str, now: float) -> St
         pid=None,
         active_at=None,
         activity_mark=None,
+        memory_kills=0,
     )
     deadline = now + spec.probe.ready_timeout_s
     after = enter(begun, Actual.STARTING, reason, now, deadline=deadline, visited_at=instance.visited_at)

@@ -132,6 +132,8 @@ class Instance:
     """How long the last start took that came to an answer."""
     active_at: float | None = None
     """While ready: when something was last known to go on in the server (see `core.idleness`)."""
+    memory_kills: int = 0
+    """Processes of this incarnation that the system killed for want of memory."""
     activity_mark: str | None = None
     """What the last check said; the same mark again means that nothing happened in between."""
     check_at: float | None = None

@@ -113,7 +113,7 @@ class App:
     def _wire(self, configuration: Configuration, stack: contextlib.AsyncExitStack) -> None:
         daemon = configuration.daemon
         chronicle = Chronicle(self._journal)
-        self._trees = choose_trees(daemon.runtime_dir, chronicle.note_memory_kill)
+        self._trees = choose_trees(daemon.runtime_dir, lambda kill: self._hands.note_memory_kill(kill))  # noqa: PLW0108  (the hands come later)
         stack.callback(self._trees.close)
         self._listeners = Listeners(daemon, nginx_group(configuration.nginx), self._fdstore)
         self._stand_ins = StandIns()

@@ -6,7 +6,6 @@ import structlog
 
 from jlabd.core.arrival import TAKEN_OVER
 from jlabd.core.state import Actual, Instance
-from jlabd.processes.tree import MemoryKill
 from jlabd.status.journal import Journal
 from jlabd.warm.parents import News
 
@@ -27,9 +26,10 @@ class Chronicle:
         """Tell of a change, if it is news."""
         if not is_news(before, after):
             return
-        level = log.warning if after.actual in WORRYING else log.info
+        lost = after.memory_kills > before.memory_kills
+        level = log.warning if lost or after.actual in WORRYING else log.info
         level(f"{name} is {after.actual.value}: {after.reason}.", instance=name, pid=after.pid)
-        only_announced = before.actual is after.actual and after.sleep_at is not None
+        only_announced = before.actual is after.actual and (lost or after.sleep_at is not None)
         self._journal.record(
             name,
             "warning" if only_announced else "state",
@@ -39,13 +39,6 @@ class Chronicle:
             pid=after.pid,
             **_click_to_ready(before, after),
         )
-
-    def note_memory_kill(self, kill: MemoryKill) -> None:
-        """Tell that the kernel killed processes of an instance, which may live on without them."""
-        who = "a process of it was" if kill.processes == 1 else f"{kill.processes} processes of it were"
-        reason = f"{who} {kill.describe()}"
-        log.warning("Memory ran out in an instance.", instance=kill.instance, reason=reason)
-        self._journal.record(kill.instance, "memory", None, reason, processes=kill.processes, limit=kill.limit)
 
     def note_parent(self, news: News) -> None:
         """Tell of a warm parent that is ready, or cannot be had."""
@@ -65,6 +58,8 @@ def is_news(before: Instance, after: Instance) -> bool:
         return True
     if before.reason == after.reason:
         return False
+    if after.memory_kills > before.memory_kills:
+        return True
     return after.reason == TAKEN_OVER or after.actual not in REPEATS_ITSELF
 
 

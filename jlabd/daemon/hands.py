@@ -13,6 +13,7 @@ from jlabd.core.events import (
     ActivityChecked,
     Event,
     Exited,
+    MemoryRanOut,
     ProbeFailed,
     ProbeSucceeded,
     Spawned,
@@ -29,6 +30,7 @@ from jlabd.jupyter.activity import Activity, ActivityError, activity, activity_m
 from jlabd.jupyter.http import CannotAskError
 from jlabd.jupyter.probe import ProbeError, Prober
 from jlabd.processes import procfs
+from jlabd.processes.tree import MemoryKill
 from jlabd.processes.usage import Usage
 from jlabd.spec import InstanceSpec
 from jlabd.store import fingerprints
@@ -160,6 +162,12 @@ class RealHands:
         if life is not None:
             life.spec = replace(life.spec, limits=spec.limits)
         self._tasks.start(self.around.trees.limit(spec.name, spec.limits), f"{spec.name} limits")
+
+    def note_memory_kill(self, kill: MemoryKill) -> None:
+        """Tell that the kernel killed processes of an instance."""
+        life = self._lives.get(kill.instance)
+        if life is not None:
+            self.post(kill.instance, MemoryRanOut(life.incarnation, kill.processes, kill.describe()))
 
     def server(self, name: str) -> Server | None:
         """Return who the server of `name` is, None if it has none."""

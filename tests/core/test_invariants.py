@@ -24,6 +24,7 @@ from jlabd.core.events import (
     Added,
     Event,
     Exited,
+    MemoryRanOut,
     ProbeFailed,
     ProbeSucceeded,
     Reconfigured,
@@ -238,6 +239,13 @@ class World(RuleBasedStateMachine):
         self.post(Exited(number, "gone", clean, permanent and not clean))
         if deliberate:
             assert self.instance.failures == failures, "a deliberate exit was counted"
+
+    @rule(late=st.booleans())
+    def memory_runs_out(self, late: bool) -> None:
+        before = self.instance
+        self.post(MemoryRanOut(before.incarnation - late, 1, "killed"))
+        after = replace(self.instance, reason=before.reason, memory_kills=before.memory_kills)
+        assert after == before, "what happens to others ends no server"
 
     @precondition(lambda self: bool(self.killing))
     @rule(jitter=CHANCE)

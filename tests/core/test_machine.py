@@ -24,6 +24,7 @@ from jlabd.core.actions import KillTree, Probe, SignalServer, Spawn, StandIn, Us
 from jlabd.core.events import (
     Added,
     Exited,
+    MemoryRanOut,
     ProbeFailed,
     ProbeSucceeded,
     RestartRequested,
@@ -315,3 +316,26 @@ def test_tree_emptied_before_anything_was_ended_changes_nothing():
     """Only a tree that was to be killed can have been emptied."""
     before, _ = after(*READY)
     assert step(SPEC, before, TreeEmptied(1), 12.0) == (before, ())
+
+
+KILLED = "killed by the kernel: memory limit 2 GiB"
+
+
+@pytest.mark.parametrize("life", [SPAWNED, READY, UNHEALTHY])
+def test_a_server_that_outlives_others_says_so(life):
+    """Processes that the kernel killed for want of memory are counted and told, and the server goes on."""
+    before, _ = after(*life)
+    once, actions = step(SPEC, before, MemoryRanOut(1, 1, KILLED), 40.0)
+    assert (once.reason, actions) == (f"a process of it was {KILLED}", ())
+    assert once == replace(before, memory_kills=1, reason=once.reason)
+    more, _ = step(SPEC, once, MemoryRanOut(1, 2, KILLED), 41.0)
+    assert (more.reason, more.memory_kills) == (f"3 processes of it were {KILLED}", 3)
+
+
+def test_what_memory_costs_while_stopping_changes_no_reason():
+    """Whoever asked for the stop is told why it stops; the next incarnation begins to count anew."""
+    stopping, _ = after(*RESTARTING, (10.1, MemoryRanOut(1, 1, KILLED)))
+    assert (stopping.reason, stopping.memory_kills) == ("by root", 1)
+    begun, _ = step(SPEC, stopping, TreeEmptied(1), 11.0)
+    assert (begun.incarnation, begun.memory_kills) == (2, 0)
+    assert step(SPEC, begun, MemoryRanOut(1, 1, KILLED), 12.0) == (begun, ())
