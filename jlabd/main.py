@@ -52,8 +52,19 @@ def check(path: Path) -> int:
     for problem in problems:
         print(problem, file=sys.stderr)
     if not problems:
+        _note_lacks(path)
         print(f"{path}: ok")
     return 1 if problems else 0
+
+
+def _note_lacks(path: Path) -> None:
+    """Say what of a configuration without problems will have no effect on this machine."""
+    from jlabd.config.read import load  # noqa: PLC0415  (see check)
+    from jlabd.processes.enforcement import machine_lacks  # noqa: PLC0415
+
+    instances = load(path).configuration.instances
+    for lack in machine_lacks({name: spec.limits for name, spec in instances.items()}):
+        print(f"{path}: note: {lack.sentence}; {lack.fix}", file=sys.stderr)
 
 
 def try_out(path: Path) -> int:

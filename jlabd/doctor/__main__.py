@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from jlabd.doctor import configuration, nginx, selinux
+from jlabd.doctor import configuration, limits, nginx, selinux
 from jlabd.doctor.findings import Finding, Grade
 
 _SIGNS = {Grade.GOOD: "ok", Grade.ADVICE: "advice", Grade.UNKNOWN: "?", Grade.WRONG: "WRONG"}
@@ -30,8 +30,10 @@ def examine(path: Path, socket: str) -> Iterator[Finding]:
     own = loaded.configuration.daemon.control_socket if loaded is not None else ""
     yield from configuration.about_daemon(socket or own)
     if loaded is not None:
+        pid = configuration.daemon_pid(socket or own)
+        yield from limits.examine(loaded.configuration, pid)
         yield from nginx.examine(loaded.configuration.nginx)
-        yield from selinux.examine(loaded.configuration, configuration.daemon_pid(socket or own))
+        yield from selinux.examine(loaded.configuration, pid)
 
 
 def report(findings: list[Finding]) -> str:

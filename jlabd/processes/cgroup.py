@@ -20,7 +20,17 @@ def own_folder() -> str | None:
 
     On hybrid machines v2 is mounted without controllers below /sys/fs/cgroup/unified; killing needs none.
     """
-    path = _own_path()
+    return folder_of("self")
+
+
+def mount_points() -> list[str]:
+    """Return where cgroup v2 can be seen."""
+    return [mount_point for _, mount_point in _mounts()]
+
+
+def folder_of(pid: int | str) -> str | None:
+    """Return the folder of a process's cgroup v2, None if there is none that we can see. Raises OSError."""
+    path = _path_of(pid)
     if path is None:
         return None
     for root, mount_point in _mounts():
@@ -30,8 +40,8 @@ def own_folder() -> str | None:
     return None
 
 
-def _own_path() -> str | None:
-    for line in Path("/proc/self/cgroup").read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+def _path_of(pid: int | str) -> str | None:
+    for line in Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8", errors="surrogateescape").splitlines():
         if line.startswith("0::/") and "/.." not in line:  # “/..” is outside of our cgroup namespace
             return line.removeprefix("0::")
     return None
@@ -53,8 +63,13 @@ def _plain(path: str) -> str:
 
 
 def is_populated(events: int) -> bool:
-    """Say whether a living process is in the cgroup or below; `events` is its open cgroup.events file."""
-    return bool(_POPULATED.search(os.pread(events, 4096, 0)))
+    """Say whether a living process is in the cgroup or below, whose open cgroup.events is given. Raises OSError."""
+    try:
+        return bool(_POPULATED.search(os.pread(events, 4096, 0)))
+    except OSError as error:
+        if error.errno == errno.ENODEV:  # somebody removed the cgroup
+            return False
+        raise
 
 
 def open_events(folder: str) -> int | None:

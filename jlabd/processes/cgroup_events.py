@@ -7,7 +7,6 @@ loop.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import re
 import select
@@ -19,7 +18,8 @@ from jlabd.processes import cgroup
 from jlabd.processes.tree import MemoryKill
 
 _JUST_NOW_S = 2.0
-"""A process that died by SIGKILL so soon after the kernel had killed one for memory is taken for that one."""
+"""A process that died by SIGKILL so soon after the kernel had killed one for memory is taken for that one; and a kill
+so soon after the cgroup had reached its limit is taken for the consequence."""
 _COUNTS = re.compile(r"^(\w+) (\d+)$", re.MULTILINE)
 
 
@@ -44,8 +44,8 @@ class EventsWatch:
 
     def unwatch(self, descriptor: int) -> None:
         """End what `watch` began; to be called before the file is closed."""
-        del self._watchers[descriptor]
-        self._epoll.unregister(descriptor)
+        if self._watchers.pop(descriptor, None) is not None:
+            self._epoll.unregister(descriptor)
 
     async def emptied(self, events: int, timeout: float) -> bool:
         """Wait until the cgroup of this open cgroup.events is empty, `timeout` seconds at most; say whether it is."""
@@ -64,10 +64,14 @@ class EventsWatch:
 
     def _dispatch(self) -> None:
         for descriptor, _ in self._epoll.poll(0):
-            with contextlib.suppress(OSError):
+            changed = self._watchers.get(descriptor)
+            if changed is None:  # not wanted any more since a moment ago
+                continue
+            try:
                 os.pread(descriptor, 4096, 0)  # reading is what marks the change as seen
-            if descriptor in self._watchers:
-                self._watchers[descriptor]()
+            except OSError:  # the cgroup is gone: its files would announce that for ever
+                self.unwatch(descriptor)
+            changed()
 
 
 @dataclass(slots=True)
@@ -78,6 +82,8 @@ class _Leaf:
     events: int
     """Its open memory.events."""
     counted: dict[str, int] = field(default_factory=dict)
+    full_at: float = float("-inf")
+    """When it was last seen that its limit left the kernel no choice. A look may see that before the kill."""
 
 
 class MemoryWatch:
@@ -108,15 +114,18 @@ class MemoryWatch:
     def leave(self, name: str) -> None:
         """Watch the leaf of an instance no longer; what happened in it until now is told."""
         self.look(name)
+        self._let_go(name)
+
+    def close(self) -> None:
+        """Watch nothing any more, and tell nobody."""
+        for name in list(self._leaves):
+            self._let_go(name)
+
+    def _let_go(self, name: str) -> None:
         leaf = self._leaves.pop(name, None)
         if leaf is not None:
             self._watch.unwatch(leaf.events)
             os.close(leaf.events)
-
-    def close(self) -> None:
-        """Leave all."""
-        for name in list(self._leaves):
-            self.leave(name)
 
     def look(self, name: str) -> None:
         """Tell of processes that were killed since the last look."""
@@ -125,9 +134,11 @@ class MemoryWatch:
             return
         before, leaf.counted = leaf.counted, _counts(leaf.events) or leaf.counted
         news = {key: count - before.get(key, 0) for key, count in leaf.counted.items()}
+        if news.get("oom", 0) > 0:
+            leaf.full_at = time.monotonic()
         if news.get("oom_kill", 0) > 0:
-            limit = cgroup.memory_limit(leaf.folder) if news.get("oom", 0) > 0 else None
-            self._note(MemoryKill(name, news["oom_kill"], limit))
+            own = time.monotonic() - leaf.full_at < _JUST_NOW_S
+            self._note(MemoryKill(name, news["oom_kill"], cgroup.memory_limit(leaf.folder) if own else None))
 
     def just_now(self, name: str) -> MemoryKill | None:
         """Return the last kill in the instance if it happened within the last moments."""

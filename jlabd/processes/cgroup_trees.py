@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import functools
 import hashlib
 import os
 from pathlib import Path
@@ -51,21 +53,22 @@ class CgroupTrees:
         self,
         runtime_dir: str,
         own_folder: str,
-        *,
-        rearrange: bool = False,
         tell: Callable[[MemoryKill], None] = lambda _: None,
     ) -> None:
-        """`own_folder` is the cgroup below which the leaves are to be; `rearrange`: processes in it may be moved.
+        """`own_folder` is the cgroup below which the leaves are to be.
 
         `tell` is told when the kernel kills for want of memory.
         """
         self._runtime_dir = runtime_dir
         self._unit = own_folder
-        self._rearrange = rearrange
         self._base = base_folder(runtime_dir, own_folder)
         self._folders: dict[str, int] = {}
         """Open folders of the leaves that were prepared."""
         self._targets: dict[str, Target] = {}
+        self._limits: dict[str, Limits] = {}
+        """What is wanted of the leaves."""
+        self._limiting: set[str] = set()
+        """Leaves that `limit` is at work on."""
         self._watch = EventsWatch()
         self._memory = MemoryWatch(self._watch, tell)
         self._unenforced = Unenforced()
@@ -80,11 +83,12 @@ class CgroupTrees:
         try:
             self._folders[name] = make_leaf(self._leaf(name))
             self._hand_down(name, limits)
+            self._limits[name] = limits
             controllers.set_limits(self._leaf(name), limits)
             self._memory.follow(name, self._leaf(name))
         except OSError as error:
             raise SpawnError(
-                f"Cannot make the cgroup {self._leaf(name)}: {error.strerror}. "
+                f"Cannot make the cgroup {self._leaf(name)} ready: {error}. "
                 "Check Delegate=yes in jlabd's unit, and restart jlabd.",
                 permanent=False,
             ) from error
@@ -99,17 +103,28 @@ class CgroupTrees:
     async def limit(self, name: str, limits: Limits) -> None:
         """Put other limits in force for what runs."""
         self._hand_down(name, limits)
-        try:
-            await in_thread(lambda: controllers.set_limits(self._leaf(name), limits))
-        except (FileNotFoundError, ProcessLookupError):  # it has ended
+        self._follow(name)  # in an old leaf the controller may be new
+        self._limits[name] = limits
+        if name in self._limiting:  # which looks again when it is done
             return
+        self._limiting.add(name)
+        try:
+            await self._put_in_force(name)
         except OSError as error:
-            log.warning("New limits could not be put in force.", instance=name, error=str(error))
+            if error.errno not in (errno.ENOENT, errno.ENODEV):  # it has ended
+                log.warning("New limits could not be put in force.", instance=name, error=str(error))
+        finally:
+            self._limiting.discard(name)
+
+    async def _put_in_force(self, name: str) -> None:
+        """Set the limits that are wanted last, one after the other: the system may take its time. Raises OSError."""
+        done = None
+        while (wanted := self._limits.get(name)) is not None and wanted is not done:
+            await in_thread(functools.partial(controllers.set_limits, self._leaf(name), wanted))
+            done = wanted
 
     def _hand_down(self, name: str, limits: Limits) -> None:
         """Have the controllers in the leaves, as far as possible, and say what is missing for `limits`."""
-        if self._rearrange:
-            controllers.make_room(self._unit)
         have = controllers.hand_down(self._unit) & controllers.hand_down(self._base)
         self._unenforced.tell(name, controllers.needed(limits) - have)
 
@@ -130,6 +145,7 @@ class CgroupTrees:
         await self._remove(leaf)
         if self._targets.get(name) is target:
             del self._targets[name]
+            self._limits.pop(name, None)
             self._close_folder(name)
 
     def pids(self, name: str) -> list[int]:
@@ -237,9 +253,12 @@ def base_folder(runtime_dir: str, own_folder: str) -> str:
 
 
 def make_leaf(leaf: str) -> int:
-    """Make the cgroup and the one above it if they are not there; return the open folder. Raises OSError."""
-    with contextlib.suppress(FileExistsError):
-        Path(leaf).parent.mkdir(0o755, parents=True)
-    with contextlib.suppress(FileExistsError):
-        Path(leaf).mkdir(0o755)
+    """Make the cgroup and the one above it if they are not there; return the open folder. Raises OSError.
+
+    Everybody may read in it, whatever the umask: programs look there for what they may use.
+    """
+    for folder in (Path(leaf).parent, Path(leaf)):
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            folder.chmod(0o755)
     return os.open(leaf, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

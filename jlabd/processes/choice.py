@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 _PROBE_TIMEOUT_S = 5.0
-_LABS_SUFFIX = "-labs.service"
+LABS_SUFFIX = "-labs.service"
+"""How the unit is called that is there for the labs alone: jlabd-labs.service beside jlabd.service."""
 
 
 def choose_trees(runtime_dir: str, tell: Callable[[MemoryKill], None] = lambda _: None) -> TreeKeeper:
@@ -43,7 +44,7 @@ def choose_trees(runtime_dir: str, tell: Callable[[MemoryKill], None] = lambda _
         except OSError as error:
             log.info("A cgroup cannot be used.", folder=folder, reason=str(error))
         else:
-            return CgroupTrees(runtime_dir, folder, rearrange=folder.endswith(_LABS_SUFFIX), tell=tell)
+            return CgroupTrees(runtime_dir, folder, tell)
     log.info("No cgroup can be used; processes are told apart by marks.")
     return MarkedTrees(runtime_dir)
 
@@ -55,7 +56,7 @@ def candidates(runtime_dir: str, own: str) -> list[str]:
     but where an earlier daemon made leaves, there they stay.
     """
     unit = _unit_of(own)
-    labs = f"{unit.removesuffix('.service')}{_LABS_SUFFIX}"
+    labs = f"{unit.removesuffix('.service')}{LABS_SUFFIX}"
     folders = [labs, unit] if unit.endswith(".service") and Path(labs).is_dir() else [unit]
     return sorted(folders, key=lambda folder: not Path(base_folder(runtime_dir, folder)).is_dir())
 

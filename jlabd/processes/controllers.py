@@ -6,9 +6,7 @@ process of its own (“no internal processes”).
 
 from __future__ import annotations
 
-import contextlib
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -22,8 +20,6 @@ log = structlog.get_logger()
 
 WANTED = frozenset({"cpu", "memory", "pids"})
 """Controllers that limits need; memory and CPU use are taken from the first two as well."""
-KEEPER = "keeper"
-"""The cgroup to which processes move that are in the way."""
 _PERIOD_US = 100_000
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -54,20 +50,6 @@ def hand_down(folder: str) -> frozenset[str]:
     return handed_down(folder)
 
 
-def make_room(folder: str) -> None:
-    """Move the processes of `folder` itself to a cgroup below it, if they are in the way. Raises nothing."""
-    if not available(folder) - handed_down(folder):
-        return
-    keeper = Path(folder, KEEPER)
-    try:
-        for pid in cgroup.text(f"{folder}/cgroup.procs").split():
-            keeper.mkdir(0o755, exist_ok=True)
-            with contextlib.suppress(ProcessLookupError):
-                cgroup.write(f"{keeper}/cgroup.procs", pid.encode())
-    except OSError as error:
-        log.debug("Processes cannot be moved out of the way.", cgroup=folder, error=str(error))
-
-
 def _holds_processes(folder: str) -> bool:
     """Say whether processes are in the cgroup itself; they do no harm in the topmost one, which has no type."""
     return os.access(f"{folder}/cgroup.type", os.F_OK) and bool(cgroup.text(f"{folder}/cgroup.procs").strip())
@@ -81,6 +63,12 @@ def needed(limits: Limits) -> frozenset[str]:
         "pids": limits.tasks_max,
     }
     return frozenset(name for name, value in asked.items() if value is not None)
+
+
+def machine_lacks(wanted: frozenset[str]) -> frozenset[str]:
+    """Return which of the controllers no cgroup v2 of this machine has, whoever asks."""
+    roots = cgroup.mount_points()
+    return wanted - frozenset().union(*(available(root) for root in roots))
 
 
 def set_limits(leaf: str, limits: Limits) -> None:
