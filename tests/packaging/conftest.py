@@ -1,5 +1,6 @@
 """Fixtures of the tests in a booted systemd, and of the packages."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ BUILDERS = {
 }
 BUILDERS |= {"semodule_package": "semodule-utils"}
 POLICY_TOOLS = {"semodule": "policycoreutils", "sesearch": "setools", "matchpathcon": "selinux-utils"}
+EMULATOR = {"qemu-system-x86_64": "qemu-system-x86", "mkfs.ext4": "e2fsprogs"}
 
 
 def require(programs, purpose):
@@ -48,6 +50,17 @@ def boot_root_of(pytestconfig):
     return make
 
 
+@pytest.fixture(scope="session")
+def kernel(pytestconfig):
+    """A Linux for an emulated machine, fetched now if it is not there."""
+    require(EMULATOR, "limits where cgroups have all controllers")
+    script = TOP / "tests/setup/kernel.sh"
+    with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        subprocess.run([script], check=True)
+    said = subprocess.run([script, "--path"], capture_output=True, text=True, check=True).stdout
+    return Path(said.strip())
+
+
 def running(machine):
     """Yield a machine, and take it down however the test ends."""
     try:
@@ -57,9 +70,18 @@ def running(machine):
 
 
 @pytest.fixture
-def machine(boot_root_of, user_venv):
-    """A system that is not booted yet."""
-    yield from running(Machine(boot_root_of("bookworm"), user_venv))
+def machine_of(boot_root_of, user_venv):
+    """A function from a suite of Debian to a system that is not booted yet."""
+    with contextlib.ExitStack() as stack:
+        yield lambda suite: stack.enter_context(
+            contextlib.contextmanager(running)(Machine(boot_root_of(suite), user_venv))
+        )
+
+
+@pytest.fixture
+def machine(machine_of):
+    """A system that is not booted yet: systemd 252."""
+    return machine_of("bookworm")
 
 
 @pytest.fixture(scope="session")
