@@ -27,12 +27,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
             print(f"{self.command} waits", flush=True)
         while path and not os.path.exists(path):
             time.sleep(0.01)
-        body = str(os.getpid()).encode()
+        body = self.body()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+    def body(self):
+        """Return what is answered."""
+        return str(os.getpid()).encode()
 
     def do_HEAD(self):
         """Answer without a body."""
@@ -90,13 +94,19 @@ def finish(server):
     server.server_close()
 
 
-for word in sys.argv[1:]:
-    if word == "children":
-        start_children()
-    if word == "ignore-term":
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if word == "hang-on-term":
-        signal.signal(signal.SIGTERM, slowly)
-    if word.startswith("die="):
-        sys.exit(int(word.removeprefix("die=")))
-finish(Server()) if "graceful" in sys.argv else Server().serve_forever()
+def main():
+    """Do as argv says."""
+    for word in sys.argv[1:]:
+        if word == "children":
+            start_children()
+        if word == "ignore-term":
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if word == "hang-on-term":
+            signal.signal(signal.SIGTERM, slowly)
+        if word.startswith("die="):
+            sys.exit(int(word.removeprefix("die=")))
+    finish(Server()) if "graceful" in sys.argv else Server().serve_forever()
+
+
+if __name__ == "__main__":
+    main()
