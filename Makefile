@@ -23,6 +23,7 @@ test: python
 	@$(VENV) .venv-lab3 $(LOCK)/lab3.txt
 	@tests/setup/uservenv.sh
 	@tests/setup/bootroot.sh
+	@tests/setup/kernel.sh
 	@JLABD_TEST_LAB4=$(CURDIR)/.venv JLABD_TEST_LAB3=$(CURDIR)/.venv-lab3 \
 	    JLABD_TEST_USERVENV=$$(tests/setup/uservenv.sh --path) .venv/bin/python -m pytest $(ARGS)
 
@@ -66,6 +67,7 @@ rpm: python
 clean:
 	rm -rf .venv .venv-lab3 .venv-bench .cache .demo build dist *.egg-info .coverage .*_cache .hypothesis
 	rm -rf "$$(dirname "$$(tests/setup/uservenv.sh --path)")"
+	rm -rf "$$(dirname "$$(tests/setup/kernel.sh --path)")"
 	for suite in bookworm trixie; do \
 	    rm -rf --one-file-system "$$(dirname "$$(tests/setup/bootroot.sh --path $$suite)")"; done
 

@@ -38,7 +38,7 @@ os.waitpid(child, 0)
 os.kill(child, 9)
 print("may debug", attached)
 print("may turn address randomisation off", ctypes.CDLL(None).personality(0x0040000) >= 0)
-print("may write what it executes", __import__("mmap").mmap(-1, 4096, prot=7).size())
+print("may write what it executes", len(__import__("mmap").mmap(-1, 4096, prot=7)))
 '
 ls /dev
 """

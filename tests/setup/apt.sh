@@ -9,6 +9,7 @@ needed='
 /usr/lib/python3*/ensurepip       python3-venv  labs of other users: a Python outside /root
 /usr/bin/systemd-nspawn           systemd-container  the service in a booted systemd
 /usr/bin/mmdebstrap               mmdebstrap    the system that is booted for that
+/usr/bin/qemu-system-x86_64       qemu-system-x86  limits, in an emulated machine
 /usr/bin/chromium                 chromium      labs in a real browser
 /usr/bin/rpmbuild                 rpm           the packages
 /usr/bin/createrepo_c             createrepo-c  the repository that they are installed from
