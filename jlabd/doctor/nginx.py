@@ -60,7 +60,7 @@ def _dump(test_command: Sequence[str]) -> Dump | Finding:
 
 def _about_include(spec: NginxSpec, dump: Dump) -> Finding:
     entry = entry_path(spec)
-    if entry in dump.files:
+    if dump.includes(spec):
         return good(SUBJECT, f"includes {entry}")
     return wrong(
         SUBJECT,

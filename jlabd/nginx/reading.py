@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from jlabd.nginx import marks
 from jlabd.nginx.command import COMMAND_TIMEOUT_S, CommandRunner, problem
 from jlabd.spec import NginxSpec
 
@@ -40,6 +41,19 @@ class Dump:
         found = re.search(rf"(?:^|[;{{}}])\s*{re.escape(name)}\s+([^;{{}}#]+);", self.text, re.MULTILINE)
         return found[1].strip() if found else None
 
+    def includes(self, nginx: NginxSpec) -> bool:
+        """Say whether our file is among them, by whatever path."""
+        ours = entry_path(nginx)
+        files = self.files
+        return ours in files or marks.host(nginx.config_dir) in self.text or any(_same(ours, path) for path in files)
+
+
+def _same(ours: str, path: str) -> bool:
+    try:
+        return path.endswith("/jlabd.conf") and Path(ours).samefile(path)
+    except OSError:
+        return False
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -52,7 +66,7 @@ class Reading:
 
     def includes(self, nginx: NginxSpec) -> bool:
         """Say whether nginx reads our file, as far as that is known."""
-        return self.dump is None or entry_path(nginx) in self.dump.files
+        return self.dump is None or self.dump.includes(nginx)
 
 
 def entry_path(nginx: NginxSpec) -> str:

@@ -82,6 +82,16 @@ async def test_a_missing_include_is_said_with_the_line_to_write(unprivileged):
     assert (await publisher.publish(wanted)).ok
 
 
+async def test_an_include_by_another_path_is_one_too(unprivileged):
+    """The administrator's nginx has its files behind a link."""
+    (unprivileged.folder / "elsewhere").symlink_to(".")
+    main = unprivileged.folder / "nginx.conf"
+    main.write_text(main.read_text().replace("jlabd.d/jlabd.conf", "elsewhere/jlabd.d/jlabd.conf"))
+    publisher = quick(unprivileged.run)
+    await running(unprivileged, publisher, instance("alice"))
+    assert (await publisher.publish(configured(unprivileged.spec(), instance("bob")))).ok
+
+
 async def test_what_the_administrator_broke_is_said_while_nginx_still_runs(unprivileged):
     """An nginx that could not start again is not in order, though it answers; the next look sees it mended."""
     publisher = quick(unprivileged.run)
