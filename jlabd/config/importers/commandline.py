@@ -30,6 +30,7 @@ _PYTHON = re.compile(r"python[0-9.]*")
 _SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh"})
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 _TRAIT = re.compile(r"--?([A-Za-z_][A-Za-z0-9_]*)\.([A-Za-z_][A-Za-z0-9_.]*)(?:=(.*))?", re.DOTALL)
+_NO_SCRIPTS = ("/usr/bin/", "/usr/sbin/", "/usr/lib", "/bin/", "/sbin/")
 _SYSTEM = ("", "/usr", "/usr/local", f"{HOME}/.local")
 _VALUES = {
     "--ip": "ip",
@@ -176,7 +177,7 @@ def _program(words: Words, place: Place) -> Iterator[Finding]:
         yield from _found(path, name, words, place)
     elif _PYTHON.fullmatch(name):
         yield from _python(path, words, place)
-    elif "/" in path and not path.startswith(("/usr/", "/bin/", "/sbin/")):
+    elif "/" in path and (path.endswith(".sh") or not path.startswith(_NO_SCRIPTS)):
         yield Fact(("@script",), path, place)
         yield from _left_over(words[1:], "arguments of the script", place)
     else:

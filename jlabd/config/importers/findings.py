@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -15,7 +16,9 @@ HOME = "\x01home\x01"
 USER = "\x01user\x01"
 """Stand for home and name of the lab's account until it is known. No file can hold them: see `gather`."""
 
-_SECRET = re.compile(r"(?i)((?:token|passw(?:or)?d|secret|api_?key)[\w.]*['\"\]]*\s*[=:]\s*)(?!['\"]['\"]|\Z)[^\s,]+")
+_SECRET = re.compile(
+    r"(?i)((?:token|passw(?:or)?d|secret|credential|api_?key)[\w.]*['\"\]]*\s*[=:]\s*)(?!['\"]['\"]|\Z)[^\s,]+"
+)
 _LONGEST = 100
 
 
@@ -108,6 +111,20 @@ class Part:
     def values(self, key: str) -> list[Any]:
         """Return what the facts called `key` say, in their order."""
         return [f.value for f in self.findings if isinstance(f, Fact) and f.key == (key,)]
+
+
+def working_directory(found: Iterable[Fact]) -> str:
+    """Return where a program runs after all that changed its folder in turn; empty if nothing did."""
+    folder = ""
+    for fact in found:
+        if fact.key == ("@cwd",):
+            folder = str(fact.value) if is_anchored(str(fact.value)) else posixpath.join(folder, str(fact.value))
+    return folder
+
+
+def is_anchored(path: str) -> bool:
+    """Tell whether a path does not depend on the folder that a program runs in."""
+    return path.startswith(("/", "~", HOME))
 
 
 def quoted(text: str) -> str:

@@ -225,10 +225,22 @@ class Gathering:
 
     def _named_by(self, part: Part, whole: Lab | Part, key: str, kind: Kind) -> None:
         for path in self._paths(part, whole, key):
-            if Path(path).is_file() and os.access(path, os.R_OK):
-                given = self._new(path)
-                if given is not None:
-                    self._take(given, kind)
+            if not Path(path).is_file() or not os.access(path, os.R_OK):
+                continue
+            if kind is Kind.SCRIPT and not _is_script(path):
+                self.material.others.add(path)
+            elif (given := self._new(path)) is not None:
+                self._take(given, kind)
+
+
+def _is_script(path: str) -> bool:
+    """Tell whether a program is a shell's script, and not made by a compiler or for another interpreter."""
+    try:
+        with Path(path).open("rb") as file:
+            first = file.readline(200).decode()
+    except (OSError, UnicodeDecodeError):
+        return False
+    return path.endswith(".sh") or kinds.is_shebang_of_a_shell(first)
 
 
 def _is_dropin(path: str) -> bool:

@@ -28,7 +28,7 @@ def supervisor_lines(given: Given) -> Iterator[Line]:
     Raises ImportFailedError.
     """
     section, last = "", None
-    for number, raw in enumerate(given.text.splitlines(), 1):
+    for number, raw in enumerate(given.text.split("\n"), 1):
         text = _without_comment(raw)
         if not text.strip():
             continue
@@ -80,7 +80,7 @@ def _joined(text: str) -> Iterator[tuple[int, str]]:
     """Yield lines that are no comments, joined where one ends in a backslash; comments in between do not count."""
     parts: list[str] = []
     first = 0
-    for number, raw in enumerate(text.splitlines(), 1):
+    for number, raw in enumerate(text.split("\n"), 1):
         line = raw.strip()
         if line[:1] in {"#", ";"} or (not line and not parts):
             continue

@@ -25,30 +25,39 @@ def passing(instances: Sequence[Instance], nginx: dict[Key, Fact], left: list[Re
         problems = [p for p in check(_PATH, uid=0, texts={_PATH: (text + _ALONE).encode()}) if p.file == str(_PATH)]
         if not problems:
             return text
-        done = [_left_out(problem, instances, nginx, left) for problem in problems]
-        if not any(done):
+        places = _places(instances, nginx, left)
+        if not any([_left_out(problem, places) for problem in problems]):  # noqa: C419  (each is to be left out)
+            problem = problems[0]
             raise ImportFailedError(
-                f"what was made of it would not pass jlabd --check: {problems[0].key}: {problems[0].message}"
+                f"what was made of it would not pass jlabd --check: {problem.key}: {problem.message}"
             )
     raise ImportFailedError("what was made of it would not pass jlabd --check")
 
 
-def _left_out(problem: Problem, instances: Sequence[Instance], nginx: dict[Key, Fact], left: list[Remark]) -> bool:
-    """Leave out the key that has a problem; return whether there was one."""
-    for instance in instances:
-        for key in list(instance.keys):
-            if _is_about(problem, ("instance", instance.name, *key)):
-                instance.remarks.append(_remark(instance.keys.pop(key), key, problem))
-                return True
-    for key in list(nginx):
-        if _is_about(problem, key):
-            left.append(_remark(nginx.pop(key), key, problem))
-            return True
-    return False
+_Places = dict[str, tuple[dict[Key, Fact], Key, list[Remark]]]
+"""From keys as problems name them to where they are, and where it is said that they are left out."""
 
 
-def _is_about(problem: Problem, key: Key) -> bool:
-    return problem.key == dotted(key) or problem.key.startswith((f"{dotted(key)}[", f"{dotted(key)}."))
+def _places(instances: Sequence[Instance], nginx: dict[Key, Fact], left: list[Remark]) -> _Places:
+    shared: _Places = {dotted(key): (nginx, key, left) for key in nginx}
+    own: _Places = {
+        dotted(("instance", instance.name, *key)): (instance.keys, key, instance.remarks)
+        for instance in instances
+        for key in instance.keys
+    }
+    return shared | own
+
+
+def _left_out(problem: Problem, places: _Places) -> bool:
+    """Leave out the key that has a problem, or that holds what has one; return whether there was one."""
+    written = problem.key
+    while written and written not in places:
+        written = written[: max(written.rfind("."), written.rfind("["), 0)]
+    if not written:
+        return False
+    keys, key, remarks = places.pop(written)
+    remarks.append(_remark(keys.pop(key), key, problem))
+    return True
 
 
 def _remark(fact: Fact, key: Key, problem: Problem) -> Remark:

@@ -20,6 +20,11 @@ _JSON_NAME = re.compile(r"jupyter_\w+\.json")
 _PY_NAME = re.compile(r"jupyter\w*_config\.py")
 
 
+def is_shebang_of_a_shell(line: str) -> bool:
+    """Tell whether `line` says that a shell runs the file."""
+    return bool(_SHEBANG.match(line))
+
+
 def kind_of(given: Given) -> Kind:
     """Return what the file is. Raises ImportFailedError if it is none of what can be imported."""
     name, text = posixpath.basename(given.path), given.text

@@ -94,7 +94,7 @@ class _Reading:
         return self._given.at(node.lineno)
 
     def _source(self, node: ast.stmt) -> str:
-        lines = self._given.text.splitlines()[node.lineno - 1 : node.end_lineno]
+        lines = self._given.text.split("\n")[node.lineno - 1 : node.end_lineno]
         more = f" (to line {node.end_lineno})" if len(lines) > 1 else ""
         return quoted(lines[0].strip()[:1000]) + more
 

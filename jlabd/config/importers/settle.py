@@ -12,7 +12,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jlabd.config.importers.commandline import is_systems
-from jlabd.config.importers.findings import HOME, USER, Fact, Finding, Key, Machine, Place, Remark, quoted
+from jlabd.config.importers.findings import (
+    HOME,
+    USER,
+    Fact,
+    Finding,
+    Key,
+    Machine,
+    Place,
+    Remark,
+    is_anchored,
+    quoted,
+    working_directory,
+)
 
 NOBODY = "CHANGE-ME"
 """The user of a lab of which nothing says whose it is: no such account, so that nothing runs until somebody chose."""
@@ -75,6 +87,10 @@ class _Settling:
                 self.instance.remarks.append(finding)
                 continue
             before = self._facts.pop(finding.key, None)
+            if finding.key == ("@cwd",) and before is not None and not is_anchored(str(finding.value)):
+                value = working_directory([before, finding])
+                self._facts[finding.key] = Fact(finding.key, value, finding.place)
+                continue
             if before is not None and before.value != finding.value and before.place != finding.place:
                 self._remark(before.place, _written(before), f"{finding.place} says otherwise, and counts")
             self._facts[finding.key] = finding
@@ -274,5 +290,5 @@ def _listens(listens: Iterable[list[str]]) -> list[str]:
 def _addresses(listens: Iterable[list[str]]) -> Iterator[str]:
     for address, *words in listens:
         place = address.removeprefix("*:").removeprefix("0.0.0.0:")
-        ssl = "ssl" in words or place.endswith("443")
+        ssl = "ssl" in words or place.rpartition(":")[2] == "443"
         yield f"{place} ssl" if ssl else place

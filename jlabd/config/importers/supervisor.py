@@ -123,7 +123,9 @@ def _program(name: str, lines: Sequence[Line], common: Sequence[Finding], given:
         process = _expanded(values["process_name"].value, words) if "process_name" in values else name
         if count > 1 and "process_name" not in values:
             process = f"{name}_{number:02d}"
-        findings = [*common, *_lines(values.values(), words)]
+        # What the command does in a shell, it does in the program's folder and environment.
+        ordered = sorted(values.values(), key=lambda line: line.key == "command")
+        findings = [*common, *_lines(ordered, words)]
         yield Part(Kind.SUPERVISOR, given.at(lines[0].place.line), process, findings, given.owner)
 
 

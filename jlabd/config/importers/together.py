@@ -14,12 +14,27 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jlabd.config.importers import pyconfig, shell
-from jlabd.config.importers.findings import HOME, USER, Fact, Finding, Given, Kind, Machine, Part, Remark, facts, quoted
+from jlabd.config.importers.findings import (
+    HOME,
+    USER,
+    Fact,
+    Finding,
+    Given,
+    Kind,
+    Machine,
+    Part,
+    Remark,
+    facts,
+    is_anchored,
+    quoted,
+    working_directory,
+)
 
 _USUAL_PORT = 8888
 _GENERIC = re.compile(
     r"(?i)(?:jupyter|lab|jupyterlab|jupyter[-_]?(?:lab|notebook|server)|notebook|run|start|main|web)?"
 )
+_HINT = re.compile(r"(?i)jupyter|notebook|\blab\b|lab[-_.]|[-_]lab")
 _OF_USER = re.compile(r"(?i:jupyter|lab|jupyter-?lab|notebook)[-_.@](.+)")
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.@-]+|\.\.+")
 _LONGEST_NAME = 30
@@ -65,6 +80,8 @@ class Material:
     scripts: dict[str, Given] = field(default_factory=dict)
     configs: dict[str, Given] = field(default_factory=dict)
     routes: list[Part] = field(default_factory=list)
+    others: set[str] = field(default_factory=set)
+    """Paths of programs that are no scripts."""
     remarks: list[Remark] = field(default_factory=list)
     """What belongs to no lab."""
 
@@ -80,32 +97,40 @@ def labs(material: Material, machine: Machine) -> tuple[list[Lab], list[Remark]]
         if script is not None:
             used.add(script.path)
             lab.script = shell.read(script, lab.environment())
-        if _is_lab(lab):
+        if _is_lab(lab, material, machine):
             found.append(lab)
         else:
             left.append(_no_lab(lab))
     found += [Lab(shell.read(given)) for path, given in material.scripts.items() if path not in used]
     for given in material.configs.values():
-        _join_config(given, found, machine)
+        left += _join_config(given, found, machine)
     for route in material.routes:
         left += _join_route(route, found)
     return found, left
 
 
-def _is_lab(lab: Lab) -> bool:
-    return lab.value("@lab") is not None or (lab.value("@script") is not None and lab.script is None)
+def _is_lab(lab: Lab, material: Material, machine: Machine) -> bool:
+    """Tell whether a program starts a lab; of a script that could not be read its name tells, or that it is alone."""
+    if lab.value("@lab") is not None:
+        return True
+    named = lab.value("@script")
+    if named is None or lab.script is not None or path_of(lab, named, machine) in material.others:
+        return False
+    return len(material.programs) == 1 or bool(_HINT.search(f"{lab.lead.name} {posixpath.basename(named)}"))
 
 
 def _no_lab(lab: Lab) -> Remark:
-    program = lab.value("@unknown") or "it"
-    return Remark(lab.lead.place, quoted(lab.lead.name), f"it is no JupyterLab: {program} is another program")
+    program = lab.value("@script") or lab.value("@unknown")
+    why = f"{quoted(str(program))} is another program" if program else "it has no command"
+    return Remark(lab.lead.place, quoted(lab.lead.name), f"it is no JupyterLab: {why}")
 
 
 def path_of(lab_or_part: Lab | Part, value: str, machine: Machine) -> str:
     """Return `value`, a path that a program names, from the root on."""
-    cwd, user = _last(lab_or_part, "@cwd"), _last(lab_or_part, "user")
+    findings = lab_or_part.findings if isinstance(lab_or_part, Part) else lab_or_part.findings()
+    cwd, user = working_directory(facts(findings)), _last(lab_or_part, "user")
     home = (machine.home(user) or f"/home/{user}") if user else ""
-    path = value if value.startswith("~") else posixpath.join(cwd or "", value)
+    path = value if is_anchored(value) else posixpath.join(cwd, value)
     path = home + path[1:] if path == "~" or path.startswith("~/") else path
     return posixpath.normpath(path.replace(HOME, home or "~").replace(USER, user or ""))
 
@@ -126,7 +151,7 @@ def _script(lab: Lab, scripts: Mapping[str, Given], machine: Machine) -> Given |
     return same[0] if len(same) == 1 else None
 
 
-def _join_config(given: Given, found: list[Lab], machine: Machine) -> None:
+def _join_config(given: Given, found: list[Lab], machine: Machine) -> Iterator[Remark]:
     """Give a Jupyter configuration to the lab that it fits best, or make one of it."""
     part = pyconfig.read(given)
     best = _best(found, lambda lab: _fit_of_config(part, given, lab, machine))
@@ -135,6 +160,9 @@ def _join_config(given: Given, found: list[Lab], machine: Machine) -> None:
             folder = posixpath.dirname(given.path)
             part.name = posixpath.basename(posixpath.dirname(folder)) if folder.endswith("/.jupyter") else ""
             found.append(Lab(part))
+        else:
+            why = "which of the labs reads it cannot be told; give it together with one lab alone"
+            yield Remark(part.place, posixpath.basename(given.path), why)
         return
     best.configs.append(pyconfig.read(given, best.environment()))
 

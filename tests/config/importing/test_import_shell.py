@@ -49,6 +49,7 @@ exec jupyter lab --no-browser \\
         ("source /opt/miniforge3/etc/profile.d/conda.sh; conda activate", "/opt/miniforge3"),
         ("source /opt/conda/bin/activate\nconda activate /srv/envs/lab", "/srv/envs/lab"),
         ('VENV=/srv/lab\n. "$VENV/bin/activate"', "/srv/lab"),
+        ("export MAMBA_ROOT_PREFIX=/opt/mamba\nmicromamba activate lab", "/opt/mamba/envs/lab"),
     ],
 )
 def test_environments(files, lines, venv):
@@ -68,6 +69,8 @@ def test_environments(files, lines, venv):
         "sudo -u bob -H /v/bin/jupyter lab --port=8896",
         "runuser -u bob -- /v/bin/jupyter lab --port=8896",
         "su - bob -c '/v/bin/jupyter lab --port=8896'",
+        "poetry run jupyter lab --port=8896",
+        "jupyter lab stop; jupyter lab --port=8896",
         "conda run -n science --no-capture-output jupyter lab --port=8896",
         "while true; do /v/bin/jupyter lab --port=8896; sleep 1; done",
         "bash -c 'bash -c \"jupyter lab --port=8896\"'",
@@ -94,6 +97,7 @@ TOKEN=$(cat /etc/lab-token)
 if [ "$1" = debug ]; then
     set -x
 fi
+started=$(date)
 cat > /tmp/motd <<EOF
 jupyter lab --port=1
 EOF
@@ -106,6 +110,7 @@ jupyter lab --port=$LAB_PORT --NotebookApp.token=$TOKEN --ip=`hostname -i`
     assert "write what it comes to" in result.why("--port=$LAB_PORT")
     assert "hostname -i" in result.text
     assert "token=…" in result.text
+    assert "only a shell knows" in result.why("started=$(date)")
     assert "$TOKEN" not in result.text
 
 

@@ -107,9 +107,13 @@ def test_common_settings_count_less(files):
 
 def test_unknown_expansions_are_named(files):
     """What comes from Supervisor's own environment cannot be known; the rest of the command counts."""
-    text = "[program:x]\nuser=alice\ndirectory=%(ENV_WORK)s\ncommand=/v/bin/jupyter-lab --notebook-dir=%(here)s/nb\n"
+    command = "/v/bin/jupyter-lab --notebook-dir=%(here)s/nb --port=%(ENV_PORT)s --ServerApp.base_url=%(ENV_URL)s"
+    text = f"[program:x]\nuser=alice\ndirectory=%(ENV_WORK)s\ncommand={command}\n"
     result = files.one("x.ini", text)
     assert result.only["root_dir"] == f"{files.folder}/nb"
+    assert "listen" not in result.only
+    assert "base_url" not in result.only
+    assert "not known here" in result.why("--port=%(ENV_PORT)s, --ServerApp.base_url=%(ENV_URL)s")
     assert "%(ENV_WORK)s comes from elsewhere" in result.why("directory = %(ENV_WORK)s")
 
 

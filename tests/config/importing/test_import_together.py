@@ -204,6 +204,7 @@ def test_too_many_files(files, monkeypatch):
         ("--IdentityProvider.token=abc --x", "--IdentityProvider.token=… --x"),
         ("PASSWORD='abc'", "PASSWORD=…"),
         ("token = ''", "token = ''"),
+        ("SetCredential=id:abc", "SetCredential=…"),
         ("a\tb\x1b[31m\n c", "a b\\x1b[31m c"),
         ("y" * 500, "y" * 100 + "…"),
     ],
@@ -211,3 +212,86 @@ def test_too_many_files(files, monkeypatch):
 def test_what_comments_show(text, shown):
     """Pieces of files are shown on one line, without secrets and control characters."""
     assert quoted(text) == shown
+
+
+# What belongs to whom.
+
+
+def test_programs_that_are_no_labs(files):
+    """Beside a lab, a server made by a compiler, scripts of others and missing files are no labs, and no errors."""
+    files.write("bin/server", b"\x7fELF\x02\x01\x01\0")
+    files.write("bin/worker", "#!/usr/bin/python3\nprint(1)\n")
+    files.write("bin/redis.sh", "#!/bin/sh\nexec redis-server\n")
+    programs = "".join(
+        f"[program:{name}]\nuser=bob\ncommand={{folder}}/bin/{name} --fast\n"
+        for name in ("server", "worker", "redis.sh", "gone")
+    )
+    result = files.one("all.conf", programs + "[program:lab]\nuser=bob\ncommand=/v/bin/jupyter-lab\n")
+    assert len(result.table["instance"]) == 1
+    for name in ("server", "worker", "redis.sh", "gone"):
+        assert "is another program" in result.why(f": {name}")
+
+
+def test_scripts_of_the_administrator(files):
+    """A script below /usr/local is one, too; where it cannot be read its name tells that it starts a lab."""
+    text = "[program:a]\nuser=bob\ncommand=/usr/local/bin/start-jupyter\n[program:b]\nuser=bob\ncommand=/usr/bin/cat\n"
+    result = files.one("x.ini", text)
+    assert list(result.table["instance"]) == ["a"]
+    assert "give it too" in result.why("/usr/local/bin/start-jupyter")
+
+
+def test_folders_in_turn(files):
+    """A script that changes to a relative folder does so from the program's, wherever that stands in the file."""
+    files.write("run.sh", "#!/bin/sh\ncd ..\ncd notebooks\nexec /v/bin/jupyter lab --notebook-dir=course\n")
+    text = "[program:x]\nuser=alice\ncommand={folder}/run.sh\ndirectory=/home/alice/bin\n"
+    assert files.one("x.ini", text).only["root_dir"] == "/home/alice/notebooks/course"
+    shell = "[program:x]\nuser=alice\ncommand=sh -c 'cd nb && exec /v/bin/jupyter lab'\ndirectory=/home/alice\n"
+    assert files.one("y.ini", shell).only["root_dir"] == "/home/alice/nb"
+
+
+def test_what_jupyter_reads_by_itself(files):
+    """A configuration in the home of a lab's user is read without being named; one that is broken is a remark."""
+    files.write("carol/.jupyter/jupyter_notebook_config.py", f"c.NotebookApp.password = '{HASH}'\n")
+    files.write("carol/.jupyter/jupyter_lab_config.py", "c.ServerApp.port = = 1\n")
+    files.write("carol/.jupyter/migrated", "2020\n")
+    result = files.one("x.ini", "[program:x]\nuser=carol\ncommand=/v/bin/jupyter lab\n")
+    assert result.only["password_hash"] == HASH
+    assert "jupyter_lab_config.py:1: is not Python" in result.why("it could not be used")
+
+
+def test_config_folder_in_the_environment(files):
+    """JUPYTER_CONFIG_DIR says whose configuration a file is."""
+    programs = "".join(
+        f"[program:{name}]\nuser={name}\nenvironment=JUPYTER_CONFIG_DIR={{folder}}/conf-{name}\n"
+        "command=/v/bin/jupyter lab\n"
+        for name in ("alice", "bob")
+    )
+    config = {"conf-bob/jupyter_lab_config.py": "c.ServerApp.root_dir = '/srv/b'\n"}
+    result = files.imported({"x.ini": programs, **config})
+    assert "root_dir" not in result.table["instance"]["alice"]
+    assert result.table["instance"]["bob"]["root_dir"] == "/srv/b"
+
+
+def test_config_of_nobody_in_particular(files):
+    """A configuration that two labs might read is given to none, and said to be."""
+    programs = "".join(f"[program:{name}]\nuser={name}\ncommand=/v/bin/jupyter lab\n" for name in ("alice", "bob"))
+    result = files.imported({"x.ini": programs, "some_config.py": f"c.ServerApp.password = '{HASH}'\n"})
+    assert "cannot be told" in result.why(": some_config.py")
+    assert all("password_hash" not in one for one in result.table["instance"].values())
+
+
+def test_many_labs_soon(files):
+    """Hundreds of labs that all have the same mistake are judged quickly."""
+    programs = "".join(f"[program:x{n}]\nuser=bob\ncommand=/v/bin/jupyter lab --port=8899\n" for n in range(300))
+    began = time.process_time()
+    instances = files.one("x.ini", programs).table["instance"]
+    assert time.process_time() - began < 10
+    assert [name for name, one in instances.items() if "listen" in one] == ["x0"]
+
+
+def test_lines_are_what_an_editor_calls_lines(files):
+    """A separator that only Python takes for the end of a line hides no key."""
+    text = "[program:x]\nuser=bob\ndirectory=/srv/a\u2028user=root\ncommand=/v/bin/jupyter lab\n"
+    result = files.one("x.ini", text)
+    assert result.only["user"] == "bob"
+    assert "root_dir" not in result.only or result.only["root_dir"].startswith("/srv/a")
