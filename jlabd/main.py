@@ -46,9 +46,10 @@ def parser() -> argparse.ArgumentParser:
 
 def check(path: Path) -> int:
     """Print every problem of the configuration at `path`; returns 1 if there is one, else 0."""
-    from jlabd.config.read import check as find_problems  # noqa: PLC0415  (--version and --help start fast)
+    from jlabd.config.accounts import whose_daemon  # noqa: PLC0415  (--version and --help start fast)
+    from jlabd.config.read import check as find_problems  # noqa: PLC0415
 
-    problems = find_problems(path)
+    problems = find_problems(path, uid=whose_daemon(path))
     for problem in problems:
         print(problem, file=sys.stderr)
     if not problems:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import grp
+import os
 import pwd
+from pathlib import Path
 from typing import Protocol
 
 
@@ -39,3 +41,12 @@ def own_name(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
+
+
+def whose_daemon(path: Path) -> int:
+    """Return as whom a daemon most likely reads the file at `path`: as root if root asks, else as the file's owner."""
+    own = os.geteuid()
+    try:
+        return own if own == 0 else path.stat().st_uid
+    except OSError:
+        return own

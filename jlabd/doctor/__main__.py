@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from jlabd.doctor import configuration, limits, nginx, selinux
+from jlabd.config.accounts import whose_daemon
+from jlabd.doctor import configuration, labs, limits, nginx, selinux, surroundings
 from jlabd.doctor.findings import Finding, Grade
 
 _SIGNS = {Grade.GOOD: "ok", Grade.ADVICE: "advice", Grade.UNKNOWN: "?", Grade.WRONG: "WRONG"}
@@ -28,12 +29,21 @@ def examine(path: Path, socket: str) -> Iterator[Finding]:
     loaded, findings = configuration.read(path)
     yield from findings
     own = loaded.configuration.daemon.control_socket if loaded is not None else ""
-    yield from configuration.about_daemon(socket or own)
-    if loaded is not None:
-        pid = configuration.daemon_pid(socket or own)
-        yield from limits.examine(loaded.configuration, pid)
-        yield from nginx.examine(loaded.configuration.nginx)
-        yield from selinux.examine(loaded.configuration, pid)
+    status = configuration.ask(socket or own)
+    yield from configuration.about_daemon(status)
+    if loaded is None:
+        return
+    wanted = loaded.configuration
+    pid = None if isinstance(status, str) else int(status["pid"])
+    yield from surroundings.about_administrators(wanted)
+    if isinstance(status, str):
+        yield from surroundings.about_ports(wanted)
+    else:
+        yield from surroundings.about_trees(wanted, [entry["pid"] for entry in status["instances"] if entry["pid"]])
+    yield from labs.examine(wanted, whose_daemon(path))
+    yield from limits.examine(wanted, pid)
+    yield from nginx.examine(wanted.nginx)
+    yield from selinux.examine(wanted, pid)
 
 
 def report(findings: list[Finding]) -> str:

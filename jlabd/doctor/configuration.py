@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from jlabd import __version__
+from jlabd.config.accounts import whose_daemon
 from jlabd.config.problems import ConfigError
 from jlabd.config.read import Loaded, load
-from jlabd.control.client import UnreachableError, request
+from jlabd.control.client import ProblemError, UnreachableError, request
 from jlabd.control.wire import loads
 from jlabd.doctor.findings import Finding, advice, good, wrong
 
@@ -20,7 +23,7 @@ DAEMON = "daemon"
 def read(path: Path) -> tuple[Loaded | None, list[Finding]]:
     """Return the configuration at `path`, None if it cannot be used, and what is wrong with it."""
     try:
-        loaded = load(path)
+        loaded = load(path, uid=whose_daemon(path))
     except ConfigError as error:
         return None, [
             wrong(SUBJECT, str(problem), "correct it; `jlabctl check` looks again") for problem in error.problems
@@ -32,23 +35,24 @@ def read(path: Path) -> tuple[Loaded | None, list[Finding]]:
     return loaded, findings or [good(SUBJECT, f"{path} is in order, with {count} instance{'s' if count != 1 else ''}")]
 
 
-def daemon_pid(socket: str) -> int | None:
-    """Return the daemon's pid, None if it does not answer."""
+def ask(socket: str) -> dict[str, Any] | str:
+    """Return the daemon's status document, or why it does not answer."""
     try:
-        document = loads(request(socket, "GET", "/status").read())
-    except UnreachableError:
-        return None
-    return int(document["pid"])
+        document: dict[str, Any] = loads(request(socket, "GET", "/status").read())
+    except (UnreachableError, ProblemError) as error:
+        return str(error)
+    return document
 
 
-def about_daemon(socket: str) -> Iterator[Finding]:
-    """Ask the daemon how it stands."""
-    try:
-        document = loads(request(socket, "GET", "/status").read())
-    except UnreachableError as error:
-        yield wrong(DAEMON, str(error), "systemctl enable --now jlabd, or look into `journalctl -u jlabd`")
+def about_daemon(document: dict[str, Any] | str) -> Iterator[Finding]:
+    """Say what the daemon says of itself, or why it does not."""
+    if isinstance(document, str):
+        yield wrong(DAEMON, document, "systemctl enable --now jlabd, or look into `journalctl -u jlabd`")
         return
     yield good(DAEMON, f"version {document['version']} runs with pid {document['pid']}")
+    if document["version"] != __version__:
+        sentence = f"the code on disk is version {__version__}, which the running daemon is not"
+        yield advice(DAEMON, sentence, "jlabctl reexec; every lab runs on")
     if document["config"]["error"]:
         yield wrong(DAEMON, f"still uses an older configuration: {document['config']['error']}", "jlabctl reload")
     if not document["nginx"]["ok"]:
