@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pwd
@@ -66,12 +67,17 @@ def _defaults(path: Path) -> dict[str, Any]:
 
 
 def _distrust(path: Path) -> None:
-    """Refuse to write as root where somebody else could put something in the way. Raises ConfigError, OSError."""
+    """Refuse to write as root where somebody else could put something in the way. Raises ConfigError, OSError.
+
+    What may not be written at all is not looked at any further.
+    """
     folder = path.resolve(strict=True).parent
     status = folder.stat()
     if os.geteuid() == 0 and (status.st_uid != 0 or status.st_mode & 0o002):
         message = f"lies in the folder {folder}, which others than root control; change it as its owner"
         raise ConfigError([Problem(str(path), None, "", message)])
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
 
 def _complain(text: str, status: int) -> int:

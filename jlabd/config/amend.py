@@ -15,6 +15,7 @@ from typing import Any
 
 import tomlkit
 
+from jlabd.config.accounts import whose_daemon
 from jlabd.config.edit import Document, changed, rewrite
 from jlabd.config.positions import key_lines
 from jlabd.config.problems import ConfigError, Key, Problem, dotted
@@ -35,20 +36,20 @@ class Place:
 
 def add(main: Path, name: str, values: Raw) -> Place:
     """Add `[instance.NAME]` with `values` to the main file. Raises ConfigError, OSError; then nothing was changed."""
-    if name in (tables := own_tables(main)):
+    if name in (tables := own_tables(main, uid=whose_daemon(main))):
         raise _refused(main, f"'{name}' is defined already, at {Place(*tables[name])}")
-    rewrite(main, lambda source: _with(source, name, values))
-    return Place(*own_tables(main)[name])
+    rewrite(main, lambda source: _with(source, name, values), uid=whose_daemon(main))
+    return Place(*own_tables(main, uid=whose_daemon(main))[name])
 
 
 def remove(main: Path, name: str) -> Place:
     """Remove `[instance.NAME]` from the file that has it. Raises ConfigError, OSError; then nothing was changed."""
-    tables = own_tables(main)
+    tables = own_tables(main, uid=whose_daemon(main))
     if (found := tables.get(name)) is None:
         near = difflib.get_close_matches(name, tables, 1)
         hint = f"; did you mean '{near[0]}'?" if near else ""
         raise _refused(main, f"no file has a table [{dotted(('instance', name))}]{hint}")
-    rewrite(Path(found[0]), lambda source: _without(source, name), main=main)
+    rewrite(Path(found[0]), lambda source: _without(source, name), main=main, uid=whose_daemon(main))
     return Place(*found)
 
 

@@ -38,31 +38,34 @@ def edit(path: Path, change: Callable[[Document], None], *, main: Path | None = 
     rewrite(path, lambda source: changed(source, change), main=main)
 
 
-def rewrite(path: Path, compose: Callable[[Source], str], *, main: Path | None = None) -> None:
-    """Replace the text of the file at `path` by what `compose` makes of it; see `set_value` for the rest."""
+def rewrite(path: Path, compose: Callable[[Source], str], *, main: Path | None = None, uid: int | None = None) -> None:
+    """Replace the text of the file at `path` by what `compose` makes of it; see `set_value` for the rest.
+
+    It is judged for a daemon of user `uid`, by default of this process.
+    """
     target = path.resolve(strict=True)
     status = target.stat()
     before = target.read_bytes()
     data = compose(parse_source(path, before)).encode()
-    if problems := _new_problems(target, data, main or path):
+    if problems := _new_problems(target, data, main or path, uid):
         raise ConfigError(problems)
     if target.read_bytes() != before:
         raise _refused(path, "was changed by somebody else at this moment; nothing was written, try again")
     write_atomically(target, data, stat.S_IMODE(status.st_mode), (status.st_uid, status.st_gid))
 
 
-def _new_problems(target: Path, data: bytes, main: Path) -> list[Problem]:
+def _new_problems(target: Path, data: bytes, main: Path, uid: int | None) -> list[Problem]:
     """Return why `data` cannot become the text of `target`: each problem in it or in `main`, each new one elsewhere.
 
     A mistake that some other included file has already is no reason.
     """
     judged = {target, main.resolve()}
-    problems = check(main, texts={target: data})
+    problems = check(main, uid=uid, texts={target: data})
     if own := [problem for problem in problems if Path(problem.file).resolve() in judged]:
         return own
     if not problems:
         return []
-    old = {(problem.file, problem.key, problem.message) for problem in check(main)}
+    old = {(problem.file, problem.key, problem.message) for problem in check(main, uid=uid)}
     return [problem for problem in problems if (problem.file, problem.key, problem.message) not in old]
 
 

@@ -64,13 +64,13 @@ def check(
     return list(_reading(path, accounts, uid, texts).read().problems)
 
 
-def own_tables(path: Path) -> dict[str, tuple[str, int | None]]:
+def own_tables(path: Path, *, uid: int | None = None) -> dict[str, tuple[str, int | None]]:
     """Return file and line of each `[instance.NAME]` of the file at `path` and what it includes; the first one counts.
 
     Whether they are in order does not matter, only whether the files can be read. Raises ConfigError if the main file
     cannot.
     """
-    reading = _reading(path, None, None)
+    reading = _reading(path, None, uid)
     sources = reading.sources()
     if not sources:
         raise ConfigError(reading.problems)
