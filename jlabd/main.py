@@ -49,7 +49,7 @@ def check(path: Path) -> int:
     from jlabd.config.accounts import whose_daemon  # noqa: PLC0415  (--version and --help start fast)
     from jlabd.config.read import check as find_problems  # noqa: PLC0415
 
-    problems = find_problems(path, uid=whose_daemon(path))
+    problems = find_problems(path, uid=whose_daemon(path), with_files=True)
     for problem in problems:
         print(problem, file=sys.stderr)
     if not problems:

@@ -100,6 +100,13 @@ class RouteSpec:
 
     client_max_body_size: int = 100 * 1024 * 1024
     read_timeout_s: float = 86400.0
+    tls_certificate: str = ""
+    """For an own `server_name`; empty is the certificate of `NginxSpec`."""
+    tls_certificate_key: str = ""
+    extra: str = ""
+    """The administrator's own directives, in the instance's location."""
+    template: str = ""
+    """A file to render instead of our own template."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,10 +191,20 @@ class NginxSpec:
     test_command: tuple[str, ...] = ("nginx", "-t")
     reload_command: tuple[str, ...] = ("nginx", "-s", "reload")
     listen: tuple[str, ...] = ("80",)
+    """`PORT` or `HOST:PORT`, with ` ssl` behind it where TLS is spoken."""
     server_names: tuple[str, ...] = ()
     """Names of the shared host."""
     tls_certificate: str = ""
     tls_certificate_key: str = ""
+    http2: bool = True
+    https_redirect: bool = True
+    """Hosts with a certificate answer with a redirect where no TLS is spoken."""
+    hsts_s: float = 0.0
+    """How long browsers shall insist on TLS; 0 says nothing about it."""
+    acme_root: str = ""
+    """Folder with `.well-known/acme-challenge/`, served without TLS."""
+    access_log_dir: str = ""
+    """Folder for a log per host; empty is no access log."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,14 @@ from dataclasses import replace
 from jlabd.config import words
 from jlabd.config.listen import bytes_too_long, excess, parsed_nginx_listen
 from jlabd.config.model import DaemonTable, NginxTable
-from jlabd.config.problems import Key
+from jlabd.config.problems import Key, shown
 from jlabd.config.sources import Raw
 from jlabd.config.together import Ports
 from jlabd.config.validate import Finding, validate
+from jlabd.core.hosts import speaks_tls
 from jlabd.spec import DaemonSpec, NginxSpec, TcpListen, UnixListen
 
+_WITH_TLS = ("80", "443 ssl")
 _NOT_OURS = {"/", "/etc", "/etc/nginx", "/etc/nginx/conf.d", "/etc/nginx/sites-enabled", "/etc/nginx/default.d"}
 
 
@@ -36,9 +38,27 @@ def build_nginx(raw: Raw) -> tuple[NginxSpec, list[Finding]]:
     table, findings = validate(NginxTable, raw)
     if table.config_dir in _NOT_OURS:
         findings.append((("config_dir",), f'{table.config_dir!r} is not for jlabd alone, write "/etc/nginx/jlabd.d"'))
+    if not {key[0] for key, _ in findings} & {"tls_certificate", "tls_certificate_key", "listen"}:
+        findings += _about_tls(table)
     values: Raw = {key: tuple(value) if isinstance(value, list) else value for key, value in table}
+    values["listen"] = tuple(table.listen or (_WITH_TLS if table.tls_certificate else NginxSpec().listen))
     spec = NginxSpec(**values | {"server_names": tuple(dict.fromkeys(table.server_names)) or own_host_names()})
     return spec, _below(("nginx",), findings)
+
+
+def _about_tls(table: NginxTable) -> Iterator[Finding]:
+    """Yield what is wrong with the shared certificate and the addresses together."""
+    yield from half_a_certificate(table.tls_certificate, table.tls_certificate_key)
+    if table.tls_certificate and table.listen and not any(map(speaks_tls, table.listen)):
+        yield ("listen",), f"has no address for the certificate, add one with ssl, like {shown(_WITH_TLS[1])}"
+
+
+def half_a_certificate(certificate: str, key: str) -> Iterator[Finding]:
+    """Yield a finding if one of the two is missing."""
+    if certificate and not key:
+        yield ("tls_certificate",), "is of no use without its key, write the path of that as tls_certificate_key"
+    if key and not certificate:
+        yield ("tls_certificate_key",), "is of no use without its certificate, write tls_certificate too"
 
 
 def own_host_names() -> tuple[str, ...]:

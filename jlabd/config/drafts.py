@@ -37,13 +37,20 @@ class Draft:
         """The file that defines the instance."""
         return self.own.source.file
 
+    def origin(self, key: Key) -> Source:
+        """Return the file in which the value of `key` is given."""
+        return self.defaults.source if self._is_inherited(key) else self.own.source
+
+    def _is_inherited(self, key: Key) -> bool:
+        return depth(self.defaults.values, key) > depth(self.own.values, key)
+
     def problem(self, key: Key, message: str) -> Problem:
         """Return a problem with `key`, placed where its value was given.
 
         An instance in an included file is always a problem of that file, also with what it inherits: it must not make
         the main file unusable. (What is wrong with the defaults by themselves is told elsewhere.)
         """
-        inherited = depth(self.defaults.values, key) > depth(self.own.values, key)
+        inherited = self._is_inherited(key)
         if inherited and self.defaults.source is self.own.source:
             return self.defaults.source.problem((*self.defaults.at, *key), message)
         origin = f" (inherited from {dotted((*self.defaults.at, *key))})" if inherited else ""

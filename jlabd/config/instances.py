@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from jlabd.config.daemon import half_a_certificate
 from jlabd.config.drafts import Draft
 from jlabd.config.listen import bytes_too_long, excess
 from jlabd.config.model import InstanceTable
 from jlabd.config.problems import Problem
 from jlabd.config.validate import Finding, validate
+from jlabd.core.hosts import speaks_tls
 from jlabd.core.launch import PRIVATE_FOLDERS
 from jlabd.spec import (
     DaemonSpec,
@@ -48,6 +50,7 @@ def build(draft: Draft, daemon: DaemonSpec, nginx: NginxSpec, who: Identity) -> 
     findings += _contradictions(table)
     findings += _about_paths(draft.name, table, daemon)
     findings += _hidden(table, daemon)
+    findings += [(("nginx", *key), message) for key, message in _about_route(table, nginx)]
     spec = _spec(draft.name, table, daemon, nginx)
     return spec, [draft.problem(key, message) for key, message in findings]
 
@@ -97,6 +100,25 @@ def _hidden(table: InstanceTable, daemon: DaemonSpec) -> Iterator[Finding]:
         hiding = next((folder for folder in PRIVATE_FOLDERS if f"{path}/".startswith(f"{folder}/")), None)
         if table.private_tmp and hiding is not None:
             yield ("private_tmp",), f"would hide {what} {path}; move that out of {hiding}, or write false"
+
+
+def _about_route(table: InstanceTable, nginx: NginxSpec) -> Iterator[Finding]:
+    """Yield what is wrong with `nginx` of an instance, with keys below it."""
+    route = table.route
+    yield from half_a_certificate(route.tls_certificate, route.tls_certificate_key)
+    speaking = {speaks_tls(address) for address in nginx.listen} if nginx.enabled else {True, False}
+    if route.tls_certificate and not table.server_name:
+        yield (
+            ("tls_certificate",),
+            "is for an instance with a server_name of its own; for the shared host write it into [nginx]",
+        )
+    elif route.tls_certificate and True not in speaking:
+        yield ("tls_certificate",), 'needs an address with ssl in nginx.listen, like listen = ["80", "443 ssl"]'
+    elif not route.tls_certificate and not nginx.tls_certificate and False not in speaking:
+        yield (
+            ("tls_certificate",),
+            "is missing: every address in nginx.listen says ssl; write one here or in [nginx]",
+        )
 
 
 def _socket(daemon: DaemonSpec, name: str) -> str:

@@ -7,6 +7,7 @@ import re
 
 from jlabd.config.problems import shown
 from jlabd.config.words import path
+from jlabd.core.hosts import address
 from jlabd.spec import Listen, TcpListen, UnixListen
 
 SOCKET_PATH_MAX = 107
@@ -15,6 +16,7 @@ SOCKET_PATH_MAX = 107
 _ENDPOINT = re.compile(r"(?:(?:\[([0-9A-Fa-f:.]+)\]|([0-9A-Za-z.-]+)):)?([0-9]{1,5})")
 _LOOPBACK = "127.0.0.1"
 _LAST_PORT = 65535
+_NGINX = 'a port like 80, "HOST:PORT" with an IP address like "127.0.0.1:8080" or "[::]:80", or with ssl: "443 ssl"'
 _FORMS = 'a port like 8888, or "HOST:PORT" with an IP address like "127.0.0.1:8888" or "[::1]:8888"'
 
 
@@ -29,28 +31,32 @@ def status_listen(value: object) -> Listen | None:
         return None
     if isinstance(value, str) and value.startswith("unix:"):
         return UnixListen(_socket_path(value.removeprefix("unix:")))
-    address = _tcp(value, f'"", "unix:PATH", {_FORMS}')
-    if not ipaddress.ip_address(address.host).is_loopback:
+    found = _tcp(value, f'"", "unix:PATH", {_FORMS}')
+    if not ipaddress.ip_address(found.host).is_loopback:
         raise ValueError(
             f"{shown(value)} can be reached from outside and the endpoint asks for no password; write a loopback "
             'address like "127.0.0.1:9180", or "unix:PATH"'
         )
-    return address
+    return found
 
 
 def nginx_listen(value: object) -> str:
-    """Return an address as nginx's `listen` wants it. Raises ValueError."""
+    """Return an address as nginx's `listen` wants it, ` ssl` behind it if TLS is spoken there. Raises ValueError."""
     if isinstance(value, str) and value.startswith("unix:"):
-        raise ValueError(f"{shown(value)}: nginx on a unix socket is not available in this version, write {_FORMS}")
-    host, port = _endpoint(value, _FORMS)
-    if host is None:
-        return str(port)
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        raise ValueError(f"{shown(value)}: nginx on a unix socket is not available in this version, write {_NGINX}")
+    written, *words = value.split(" ") if isinstance(value, str) else [value]
+    if "http2" in words:
+        raise ValueError(f"{shown(value)}: nginx.http2 says whether there is HTTP/2; write the address and ssl alone")
+    if words not in ([], ["ssl"]):
+        raise ValueError(f"{shown(value)} is not an address to listen on, write {_NGINX}")
+    host, port = _endpoint(written, _NGINX)
+    place = str(port) if host is None else f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"{place} ssl" if words else place
 
 
 def parsed_nginx_listen(value: str) -> TcpListen:
     """Return what `nginx_listen` returned as an address; nginx listens everywhere if only a port is given."""
-    host, port = _endpoint(value, _FORMS)
+    host, port = _endpoint(address(value), _NGINX)
     return TcpListen(host or "0.0.0.0", port)  # noqa: S104  (what nginx does, not what we do)
 
 

@@ -29,11 +29,21 @@ _NGINX = {
     "group": "Group of nginx's workers: they may connect to the instances' sockets, and nobody else but the owners.",
     "test_command": "Program and arguments that test nginx's whole configuration.",
     "reload_command": "Program and arguments that tell nginx to load its configuration.",
-    "listen": "Ports, or addresses with ports, on which nginx listens for the instances.",
+    "listen": "Ports, or addresses with ports, on which nginx listens for the instances; with ssl behind it, like "
+    '"443 ssl" or "[::]:443 ssl", TLS is spoken there. With tls_certificate and without this it is 80 and 443 ssl.',
     "server_name": "The host, or a list of hosts, on which every instance without a server_name of its own answers, "
     "below its base_url.",
-    "tls_certificate": "File with the certificate and its chain.",
-    "tls_certificate_key": "File with the key of the certificate.",
+    "tls_certificate": "File with the certificate and its chain, in PEM format: for the shared host, and for hosts of "
+    "instances that have none of their own. nginx loads it anew by itself when it was renewed.",
+    "tls_certificate_key": "File with the key of the certificate, without a passphrase.",
+    "http2": "Whether browsers may speak HTTP/2 with nginx, over TLS.",
+    "https_redirect": "Whether a host with a certificate answers with a redirect to https where no TLS is spoken. "
+    "Otherwise it serves there, too.",
+    "hsts": "How long browsers shall insist on https once they were here (Strict-Transport-Security); 0 is not at all.",
+    "acme_root": "Folder in which certbot or another ACME client puts its challenges (certbot certonly --webroot -w "
+    "FOLDER). What lies below .well-known/acme-challenge/ in it is served without TLS.",
+    "access_log_dir": "Folder for an access log of each host, HOST.access.log, without query strings, because these "
+    "hold tokens. Empty for no access log.",
 }
 
 _INSTANCE = {
@@ -93,6 +103,13 @@ _TABLES = {
     "account of the machine reaches.",
     "nginx.client_max_body_size": "How large an upload may be.",
     "nginx.read_timeout": "How long a connection, a websocket too, may be silent.",
+    "nginx.tls_certificate": "File with the certificate and its chain for the instance's own server_name.",
+    "nginx.tls_certificate_key": "File with the key of that certificate.",
+    "nginx.extra": "Directives for nginx, written as they are into the instance's location. One proxy_set_header or "
+    "add_header here puts all that jlabd sets of these out of force. Where jlabd runs as root this is taken only from "
+    "a file that nobody but root can change.",
+    "nginx.template": "File to fill in instead of jlabd's own template for the instance (Jinja2; it may include "
+    "jlabd's location.conf.j2, proxy.j2, listen.j2, redirect.j2). The same holds for it as for extra.",
 }
 
 _TEMPLATE = {

@@ -88,6 +88,7 @@ Path = Annotated[str, PlainValidator(words.path), forms.PATH]
 PathOrNone = Annotated[str, PlainValidator(words.path_or_none), forms.PATH_OR_NONE]
 SecretFile = Annotated[str, PlainValidator(words.secret_file), forms.PATH_OR_NONE]
 NginxPath = Annotated[str, PlainValidator(words.nginx_path), forms.PATH]
+NginxPathOrNone = Annotated[str, PlainValidator(words.nginx_path_or_none), forms.PATH_OR_NONE]
 BaseUrl = Annotated[str, PlainValidator(words.base_url), forms.BASE_URL]
 HostOrNone = Annotated[str, PlainValidator(words.host_name_or_none), forms.TEXT]
 Hosts = Annotated[
@@ -101,6 +102,7 @@ Environment = dict[Annotated[str, PlainValidator(words.variable)], Text]
 InstanceListen = Annotated[TcpListen | None, PlainValidator(listen.instance_listen), forms.ADDRESS]
 StatusListen = Annotated[Listen | None, PlainValidator(listen.status_listen), forms.ADDRESS]
 NginxListens = list[Annotated[str, PlainValidator(listen.nginx_listen), forms.ADDRESS]]
+Directives = Annotated[str, PlainValidator(words.directives), forms.TEXT]
 
 
 class Table(BaseModel):
@@ -131,10 +133,15 @@ class NginxTable(Table):
     group: Account = _NGINX.group
     test_command: Annotated[Program, Field(min_length=1)] = list(_NGINX.test_command)
     reload_command: Annotated[Program, Field(min_length=1)] = list(_NGINX.reload_command)
-    listen: Annotated[NginxListens, Field(min_length=1)] = list(_NGINX.listen)
+    listen: Annotated[NginxListens, Field(min_length=1)] | None = None
     server_names: Hosts = Field(default=[], alias="server_name")
-    tls_certificate: Annotated[Text, only("")] = _NGINX.tls_certificate
-    tls_certificate_key: Annotated[Text, only("")] = _NGINX.tls_certificate_key
+    tls_certificate: NginxPathOrNone = _NGINX.tls_certificate
+    tls_certificate_key: NginxPathOrNone = _NGINX.tls_certificate_key
+    http2: Flag = _NGINX.http2
+    https_redirect: Flag = _NGINX.https_redirect
+    hsts_s: Seconds = Field(default=_NGINX.hsts_s, alias="hsts")
+    acme_root: NginxPathOrNone = _NGINX.acme_root
+    access_log_dir: NginxPathOrNone = _NGINX.access_log_dir
 
 
 class RestartTable(Table):
@@ -206,6 +213,10 @@ class RouteTable(Table):
 
     client_max_body_size: Size = _ROUTE.client_max_body_size
     read_timeout_s: PositiveSeconds = Field(default=_ROUTE.read_timeout_s, alias="read_timeout")
+    tls_certificate: NginxPathOrNone = _ROUTE.tls_certificate
+    tls_certificate_key: NginxPathOrNone = _ROUTE.tls_certificate_key
+    extra: Directives = _ROUTE.extra
+    template: PathOrNone = _ROUTE.template
 
 
 class InstanceTable(Table):

@@ -17,11 +17,13 @@ from jlabd.config.accounts import Accounts, SystemAccounts, own_name
 from jlabd.config.daemon import between, build_daemon, build_nginx
 from jlabd.config.drafts import Draft, Layer, inherit
 from jlabd.config.instances import Identity, build
+from jlabd.config.look import look
 from jlabd.config.model import InstanceTable
 from jlabd.config.problems import ConfigError, Key, Problem
 from jlabd.config.sources import Raw, Source, parse_source, read_source
 from jlabd.config.templates import expand, sample
 from jlabd.config.together import Built, Ports, shared_places, shared_ports
+from jlabd.config.trust import distrusted
 from jlabd.config.validate import unknown_key, validate
 from jlabd.config.words import instance_name
 from jlabd.spec import Configuration, DaemonSpec, NginxSpec
@@ -42,26 +44,32 @@ class Loaded:
     """Included files whose instances are absent because of a problem in them."""
 
 
-def load(path: Path, *, accounts: Accounts | None = None, uid: int | None = None) -> Loaded:
+def load(path: Path, *, accounts: Accounts | None = None, uid: int | None = None, with_files: bool = False) -> Loaded:
     """Read the file at `path` and what it includes, for a daemon of user `uid` (by default of this process).
 
+    `with_files` also judges the files that it names for nginx (see `look`), which may take seconds.
     Raises ConfigError with all problems, also those of included files, if one of them is in the main file.
     Reads files and accounts and may thus block for a while.
     """
-    loaded = _reading(path, accounts, uid).read()
+    loaded = _reading(path, accounts, uid, with_files=with_files).read()
     if any(problem.file == str(path) for problem in loaded.problems):
         raise ConfigError(loaded.problems)
     return loaded
 
 
 def check(
-    path: Path, *, accounts: Accounts | None = None, uid: int | None = None, texts: Mapping[Path, bytes] = _NO_TEXTS
+    path: Path,
+    *,
+    accounts: Accounts | None = None,
+    uid: int | None = None,
+    texts: Mapping[Path, bytes] = _NO_TEXTS,
+    with_files: bool = False,
 ) -> list[Problem]:
     """Return everything that is wrong with the file at `path` and what it includes; arguments as for `load`.
 
     `texts` maps resolved paths of files to what is to be read instead of their content.
     """
-    return list(_reading(path, accounts, uid, texts).read().problems)
+    return list(_reading(path, accounts, uid, texts, with_files=with_files).read().problems)
 
 
 def own_tables(path: Path, *, uid: int | None = None) -> dict[str, tuple[str, int | None]]:
@@ -82,9 +90,14 @@ def own_tables(path: Path, *, uid: int | None = None) -> dict[str, tuple[str, in
 
 
 def _reading(
-    path: Path, accounts: Accounts | None, uid: int | None, texts: Mapping[Path, bytes] = _NO_TEXTS
+    path: Path,
+    accounts: Accounts | None,
+    uid: int | None,
+    texts: Mapping[Path, bytes] = _NO_TEXTS,
+    *,
+    with_files: bool = False,
 ) -> _Reading:
-    return _Reading(path, accounts or SystemAccounts(), os.geteuid() if uid is None else uid, texts)
+    return _Reading(path, accounts or SystemAccounts(), os.geteuid() if uid is None else uid, texts, with_files)
 
 
 @dataclass(slots=True)
@@ -95,6 +108,7 @@ class _Reading:
     accounts: Accounts
     uid: int
     texts: Mapping[Path, bytes]
+    with_files: bool
     problems: list[Problem] = field(default_factory=list)
 
     def read(self) -> Loaded:
@@ -113,6 +127,9 @@ class _Reading:
         self.problems += shared_ports(instances, ports)
         if nginx.enabled:
             self.problems += shared_places(instances, nginx)
+        self.problems += distrusted(instances, self.uid)
+        if self.with_files:
+            self.problems += look(main, nginx, instances, self.uid)
         return self._loaded(Configuration(main.file, daemon, nginx), instances)
 
     def sources(self) -> list[Source]:

@@ -23,6 +23,7 @@ _NUMBERS_AND_DOTS = re.compile(r"[0-9.]+")
 _BASE_URL = re.compile(r"/(?:[A-Za-z0-9_.~@-]+/)*")
 _ACCOUNT = re.compile(r"[^\s:/\x00-\x1f\x7f]{1,255}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_NOT_IN_DIRECTIVES = re.compile(r"[\x01-\x08\x0b-\x1f\x7f]")
 _FOR_NGINX = re.compile(r"(?:/[\w .@+~,=-]+)+")
 _ARGON2 = re.compile(r"argon2:\$argon2(?:id|i|d)\$v=[0-9]+\$m=[0-9]+,t=[0-9]+,p=[0-9]+\$[A-Za-z0-9+/]+\$[A-Za-z0-9+/]+")
 _DIGEST = re.compile(r"([a-z0-9_]+):([^:\s]+):([0-9a-f]+)")
@@ -131,8 +132,21 @@ def nginx_path(value: object) -> str:
     if not _FOR_NGINX.fullmatch(found) or {".", ".."} & set(found.split("/")):
         raise ValueError(
             f"{shown(value)} cannot be written into nginx's configuration, "
-            "use a folder of letters, digits, spaces and _ . @ + ~ , = - without . and .. as names"
+            "use a path of letters, digits, spaces and _ . @ + ~ , = - without . and .. as names"
         )
+    return found
+
+
+def nginx_path_or_none(value: object) -> str:
+    """Return an absolute path as `nginx_path` does, or the empty text."""
+    return "" if value == "" else nginx_path(value)
+
+
+def directives(value: object) -> str:
+    """Return directives for nginx, as they are; nginx itself judges them."""
+    found = text(value)
+    if _NOT_IN_DIRECTIVES.search(found):
+        raise ValueError('holds a control character, write directives as in nginx.conf, like "allow 10.0.0.0/8;"')
     return found
 
 

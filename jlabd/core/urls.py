@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import assert_never
 from urllib.parse import quote, urlencode
 
+from jlabd.core.hosts import certificate_of, first_port
 from jlabd.spec import InstanceSpec, NginxSpec, TcpListen, UnixListen
 
 
@@ -21,7 +22,7 @@ def url(spec: InstanceSpec, nginx: NginxSpec, token: str = "") -> str:
 def _origin(spec: InstanceSpec, nginx: NginxSpec) -> str:
     host = spec.server_name or next(iter(nginx.server_names), "")
     if nginx.enabled and host:
-        return f"http://{host}{_port(nginx)}"
+        return _public(host, spec, nginx)
     match spec.listen:
         case UnixListen(path):
             return f"http+unix://{quote(path, safe='')}"
@@ -31,10 +32,12 @@ def _origin(spec: InstanceSpec, nginx: NginxSpec) -> str:
             assert_never(spec.listen)
 
 
-def _port(nginx: NginxSpec) -> str:
-    """Name the port as far as a browser needs it; the first `listen` is the one that people use."""
-    port = nginx.listen[0].rsplit(":", 1)[-1] if nginx.listen else "80"
-    return "" if port == "80" else f":{port}"
+def _public(host: str, spec: InstanceSpec, nginx: NginxSpec) -> str:
+    """Name the host, and the port as far as a browser needs it."""
+    if certificate_of(spec, nginx) and (port := first_port(nginx.listen, tls=True)):
+        return f"https://{host}" if port == "443" else f"https://{host}:{port}"
+    port = first_port(nginx.listen, tls=False) or "80"
+    return f"http://{host}" if port == "80" else f"http://{host}:{port}"
 
 
 def _reachable(address: str) -> str:

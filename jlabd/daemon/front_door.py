@@ -70,9 +70,9 @@ class FrontDoor:
         self._pace(outcome)
         return outcome
 
-    def preview(self, configuration: Configuration) -> str:
+    async def preview(self, configuration: Configuration) -> str:
         """Return what `publish` would change, as a unified diff. Raises RenderError, OSError."""
-        return self._publisher.preview(configuration) if configuration.nginx.enabled else ""
+        return await self._publisher.preview(configuration) if configuration.nginx.enabled else ""
 
     async def watch(self) -> None:
         """Look for ever whether nginx is still in line, and bring it back when that may succeed."""
@@ -84,7 +84,7 @@ class FrontDoor:
     async def _look(self, wanted: Configuration) -> None:
         try:
             trouble = await self._trouble(wanted)
-            due = self._is_due(wanted, trouble)
+            due = await self._is_due(wanted, trouble)
         except (RenderError, OSError) as error:
             trouble, due = str(error), self._now() >= self._retry_at
         if self._wanted is not wanted or self._publisher.busy:  # what was seen is being changed
@@ -101,20 +101,20 @@ class FrontDoor:
             trouble = await self._publisher.trouble(wanted)
         return trouble
 
-    def _is_due(self, wanted: Configuration, trouble: str) -> bool:
+    async def _is_due(self, wanted: Configuration, trouble: str) -> bool:
         """Say whether an attempt is worth while now. Raises RenderError, OSError."""
         if self._foreign_files_changed():
             return True
         now = self._now()
         if now >= self._whole_look_at:
             self._whole_look_at = now + WHOLE_LOOK_S
-            if not self._foreign or not self._publisher.is_in_place(wanted):
+            if not self._foreign or not await self._publisher.is_in_place(wanted):
                 return now >= self._retry_at
         if trouble:
             return now >= self._retry_at
         if self.outcome.ok:
             return False
-        return self._publisher.is_in_place(wanted) or (self._publisher.needs_retry and now >= self._retry_at)
+        return await self._publisher.is_in_place(wanted) or (self._publisher.needs_retry and now >= self._retry_at)
 
     def _foreign_files_changed(self) -> bool:
         """Say whether nginx's own files were changed since the last attempt, and are not being changed any more."""

@@ -69,7 +69,7 @@ class Reloader:
             try:
                 candidate = await self._candidate()
                 if dry_run:
-                    return _document(candidate, nginx=self._front_door.preview(candidate.configuration))
+                    return _document(candidate, nginx=await self._front_door.preview(candidate.configuration))
                 return await self._commit(candidate, by)
             except ConfigError as error:
                 return self._refused(by, dry_run, [str(problem) for problem in error.problems])
@@ -77,7 +77,7 @@ class Reloader:
                 return self._refused(by, dry_run, [], str(error))
 
     async def _candidate(self) -> Candidate:
-        loaded = await in_thread(lambda: load(Path(self.current.path)))
+        loaded = await in_thread(lambda: load(Path(self.current.path), with_files=True))
         configuration = with_kept_instances(self.current, loaded)
         refuse_moving_house(self.current.daemon, configuration.daemon)
         return Candidate(configuration, reconcile(self.current.instances, configuration.instances), loaded.problems)

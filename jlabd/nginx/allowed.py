@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Iterable
 
+from jlabd.core.hosts import address, speaks_tls
 from jlabd.spec import Listen, TcpListen, UnixListen
 
 _NAME = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9_.@-]{0,31}")
@@ -18,9 +19,12 @@ _HOST = re.compile(r"(\*\.)?(?=[A-Za-z0-9-])[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{
 _PATH = re.compile(r"(/[\w .@+~,=-]+)+")
 _BASE_URL = re.compile(r"/([A-Za-z0-9_.@~+-]+/)*")
 _UNSAFE = re.compile(r"""["'\\$;{}#\x00-\x1f\x7f]""")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+_NOT_IN_A_FILE_NAME = re.compile(r"[^a-z0-9_.-]")
 _DOTS = frozenset({".", ".."})
 _LONGEST_HOST = 253
 _LONGEST_SOCKET_PATH = 107
+_LONGEST_LOG_NAME = 200
 _LONGEST_TIMEOUT_S = 10 * 366 * 86400
 _LARGEST_BODY = 2**62
 _LAST_PORT = 65535
@@ -44,6 +48,15 @@ def host(what: str, text: str) -> str:
     if not _HOST.fullmatch(text) or len(text) > _LONGEST_HOST:
         raise RenderError(f"{what}: {text!r} is not a host name.")
     return text.lower()
+
+
+def is_address(host_name: str) -> bool:
+    """Tell whether what `host` returned is an IP address."""
+    try:
+        ipaddress.ip_address(host_name.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 def path(what: str, text: str) -> str:
@@ -70,15 +83,15 @@ def upstream(what: str, listen: Listen) -> str:
             raise RenderError(f"{what}: the path of the socket {socket_path!r} is too long, use a shorter runtime_dir.")
         case UnixListen(socket_path):
             return f"http://unix:{path(what, socket_path)}"
-        case TcpListen(address, number):
-            return f"http://{_reachable(what, address)}:{port(what, str(number))}"
+        case TcpListen(numbers, number):
+            return f"http://{_reachable(what, numbers)}:{port(what, str(number))}"
 
 
 def _reachable(what: str, text: str) -> str:
     """Turn an address to listen on into one to connect to."""
     version = 6 if ":" in text else 4
-    address = _address(what, text, version)
-    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104  (compared, not bound)
+    listening = _address(what, text, version)
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listening, listening)  # noqa: S104  (compared, not bound)
     return f"[{reachable}]" if version == 6 else reachable
 
 
@@ -89,33 +102,42 @@ def port(what: str, text: str) -> int:
     return int(text)
 
 
-def listens(what: str, texts: Iterable[str]) -> list[str]:
-    """Return nginx's listen addresses, each once: 80, *:80 and 0.0.0.0:80 are the same. Raises RenderError."""
-    found = list(dict.fromkeys(_listen(what, text) for text in texts))
-    if not found:
+def listens(what: str, texts: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Return nginx's listen addresses without and with TLS, each once: 80, *:80 and 0.0.0.0:80 are the same.
+
+    Raises RenderError.
+    """
+    given = list(texts)
+    plain, encrypted = (
+        list(dict.fromkeys(_listen(what, address(text)) for text in given if speaks_tls(text) is tls))
+        for tls in (False, True)
+    )
+    if not given:
         raise RenderError(f"{what} is empty: nginx needs a port for the instances.")
-    return found
+    if both := set(plain) & set(encrypted):
+        raise RenderError(f"{what}: {min(both)} is there with and without ssl, keep one of them.")
+    return plain, encrypted
 
 
 def _listen(what: str, text: str) -> str:
-    address, _, digits = text.rpartition(":")
+    host_part, _, digits = text.rpartition(":")
     number = port(what, digits)
-    if address in {"", "*", "0.0.0.0"}:  # noqa: S104  (compared; the administrator says where nginx is seen)
+    if host_part in {"", "*", "0.0.0.0"}:  # noqa: S104  (compared; the administrator says where nginx is seen)
         return f"*:{number}"
-    if address.startswith("[") and address.endswith("]"):
-        return f"[{_address(what, address[1:-1], version=6)}]:{number}"
-    return f"{address if address == 'localhost' else _address(what, address, version=4)}:{number}"
+    if host_part.startswith("[") and host_part.endswith("]"):
+        return f"[{_address(what, host_part[1:-1], version=6)}]:{number}"
+    return f"{host_part if host_part == 'localhost' else _address(what, host_part, version=4)}:{number}"
 
 
 def _address(what: str, text: str, version: int) -> str:
     """Return an IP address in its usual form. Raises RenderError."""
     try:
-        address = ipaddress.ip_address(text)
+        found = ipaddress.ip_address(text)
     except ValueError:
-        address = None
-    if address is None or address.version != version or "%" in text:
+        found = None
+    if found is None or found.version != version or "%" in text:
         raise RenderError(f"{what}: {text!r} is not an IPv{version} address.")
-    return str(address)
+    return str(found)
 
 
 def body_size(what: str, size: int) -> int:
@@ -130,6 +152,28 @@ def timeout_ms(what: str, seconds: float) -> int:
     if not math.isfinite(seconds) or not 0.001 <= seconds <= _LONGEST_TIMEOUT_S:
         raise RenderError(f"{what}: {seconds!r} is not a time between 1 ms and 10 years.")
     return round(seconds * 1000)
+
+
+def directives(what: str, text: str) -> str:
+    """Return the administrator's own directives, for a file of their own: nginx lets no file close a block around it.
+
+    Raises RenderError.
+    """
+    if _CONTROL.search(text):
+        raise RenderError(f"{what} holds a control character.")
+    return f"{text.rstrip()}\n" if text.strip() else ""
+
+
+def seconds(what: str, amount: float) -> int:
+    """Return a time in whole seconds, 0 included. Raises RenderError."""
+    if not math.isfinite(amount) or not 0 <= amount <= _LONGEST_TIMEOUT_S:
+        raise RenderError(f"{what}: {amount!r} is not a time between 0 and 10 years.")
+    return round(amount)
+
+
+def log_name(host_name: str) -> str:
+    """Return a file name for the log of a host that `host` returned."""
+    return f"{_NOT_IN_A_FILE_NAME.sub('_', host_name)[:_LONGEST_LOG_NAME]}.access.log"
 
 
 def quoted(text: str) -> str:

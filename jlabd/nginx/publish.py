@@ -14,6 +14,7 @@ from jlabd.nginx.command import COMMAND_TIMEOUT_S, CommandRunner, PublishError, 
 from jlabd.nginx.generations import Generations, Links, UnsafeFolderError
 from jlabd.nginx.reading import Prints, Reading, foreign_prints, prints
 from jlabd.nginx.render import RenderError, entry, render, stamped
+from jlabd.nginx.surroundings import SurroundingsError, look
 from jlabd.nginx.trial import Trial
 from jlabd.spec import Configuration, NginxSpec
 
@@ -75,20 +76,18 @@ class Publisher:
             self._following = asyncio.create_task(self._follow(), name="publish to nginx")
         return await asyncio.shield(self._following)
 
-    @staticmethod
-    def preview(configuration: Configuration) -> str:
+    async def preview(self, configuration: Configuration) -> str:
         """Return what `publish` would change, as a unified diff; empty if nothing. Raises RenderError, OSError."""
         folder = _folder(configuration)
         live = folder.read(folder.links().live)
         live.pop(marks.FILE, None)
-        return _difference(live, _files(configuration))
+        return _difference(live, await self._files(configuration))
 
-    @staticmethod
-    def is_in_place(configuration: Configuration) -> bool:
+    async def is_in_place(self, configuration: Configuration) -> bool:
         """Say whether what nginx would read is what `configuration` asks for. Raises RenderError, OSError."""
-        folder, files = _folder(configuration), _files(configuration)
+        folder, files = _folder(configuration), await self._files(configuration)
         live = folder.links().live
-        return folder.read(live) == (stamped(configuration.nginx, files, live) if live else files)
+        return folder.read(live) == (stamped(configuration, files, live) if live else files)
 
     async def trouble(self, configuration: Configuration) -> str:
         """Look, cheaply, whether all is still as the last attempt left it; return what is not, in a sentence."""
@@ -117,12 +116,16 @@ class Publisher:
             outcome, self.needs_retry = await self._judged(self._wanted)
             return outcome
 
+    async def _files(self, configuration: Configuration) -> Mapping[str, str]:
+        """Return the files of a generation that is not numbered yet. Raises RenderError."""
+        return render(configuration, await look(configuration, self._run))
+
     async def _not_too_early(self) -> None:
         """Wait if it would be a reload too soon after the last one."""
         pause = self._earliest - asyncio.get_running_loop().time()
         if pause > 0:
             try:
-                if self.is_in_place(self._wanted):
+                if await self.is_in_place(self._wanted):
                     return
             except (RenderError, OSError):
                 return  # the attempt says so
@@ -133,6 +136,8 @@ class Publisher:
         folder = _folder(configuration)
         try:
             return await self._attempt(folder, configuration), False
+        except SurroundingsError as error:
+            return _failed(folder, str(error)), True
         except RenderError as error:
             return _failed(folder, str(error)), False
         except PublishError as error:
@@ -146,17 +151,21 @@ class Publisher:
 
     async def _attempt(self, folder: Generations, configuration: Configuration) -> Outcome:
         nginx = configuration.nginx
-        files = _files(configuration)
+        try:
+            files = await self._files(configuration)
+        except SurroundingsError:
+            _prepare_if_possible(folder, nginx)
+            raise
         if not files and folder.links().none:
             _prepare_if_possible(folder, nginx)
             return Outcome(ok=True, changed=False, generation=None, error="")
         entry_is_new = _prepare(folder, nginx)
         links = folder.settle()
-        in_place = not entry_is_new and folder.read(links.live) == stamped(nginx, files, links.live or 0)
+        in_place = not entry_is_new and folder.read(links.live) == stamped(configuration, files, links.live or 0)
         if in_place and await self._is_in_force(folder, nginx, links):
             await self._examine_if_needed(nginx)
             return Outcome(ok=True, changed=False, generation=links.live, error="")
-        candidate = await _candidate(folder, links, nginx, files)
+        candidate = await _candidate(folder, links, configuration, files)
         try:
             await self._replace(folder, nginx, links, candidate)
         except BaseException:
@@ -259,11 +268,6 @@ def _folder(configuration: Configuration) -> Generations:
     return Generations(Path(configuration.nginx.config_dir))
 
 
-def _files(configuration: Configuration) -> Mapping[str, str]:
-    """Return the files of a generation that is not numbered yet. Raises RenderError."""
-    return render(configuration)
-
-
 def _mark(folder: Generations, number: int | None) -> str | None:
     """Return what nginx answers when it has loaded a generation as it lies there; None if it has no answer to give."""
     return None if number is None else marks.found(folder.text(number, marks.FILE))
@@ -292,13 +296,13 @@ def _prepare_if_possible(folder: Generations, nginx: NginxSpec) -> None:
         folder.prepare(entry(nginx))
 
 
-async def _candidate(folder: Generations, links: Links, nginx: NginxSpec, files: Mapping[str, str]) -> int:
+async def _candidate(folder: Generations, links: Links, configuration: Configuration, files: Mapping[str, str]) -> int:
     """Return a generation with these files; a new one is written unless there is one already."""
     for number in {links.live, links.loaded} - {None, 0}:
-        if number is not None and folder.read(number) == stamped(nginx, files, number):
+        if number is not None and folder.read(number) == stamped(configuration, files, number):
             return number
     number = folder.next_number()
-    await folder.write(number, stamped(nginx, files, number))
+    await folder.write(number, stamped(configuration, files, number))
     return number
 
 

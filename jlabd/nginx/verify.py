@@ -47,10 +47,10 @@ class Answer:
 
 def address(nginx: NginxSpec) -> tuple[str, int, bool]:
     """Return host, port and whether TLS is spoken, of where nginx is asked. Raises RenderError."""
-    listen = allowed.listens("nginx.listen", nginx.listen)[0]
-    host, _, port = listen.rpartition(":")
+    plain, encrypted = allowed.listens("nginx.listen", nginx.listen)
+    host, _, port = (*plain, *encrypted)[0].rpartition(":")
     reachable = {"*": "127.0.0.1", "[::]": "::1"}.get(host, host.strip("[]"))
-    return reachable, int(port), bool(nginx.tls_certificate)
+    return reachable, int(port), not plain
 
 
 async def ask(nginx: NginxSpec) -> Answer:

@@ -73,14 +73,45 @@ def test_what_is_not_a_status_address(written):
 
 @pytest.mark.parametrize(
     ("written", "expected"),
-    [("80", "80"), (80, "80"), ("127.0.0.1:8080", "127.0.0.1:8080"), ("[::]:80", "[::]:80"), ("[0::0]:80", "[::]:80")],
+    [
+        *(
+            ("80", "80"),
+            (80, "80"),
+            ("127.0.0.1:8080", "127.0.0.1:8080"),
+            ("[::]:80", "[::]:80"),
+            ("[0::0]:80", "[::]:80"),
+        ),
+        *(("443 ssl", "443 ssl"), ("[0::0]:443 ssl", "[::]:443 ssl"), ("localhost:443 ssl", "127.0.0.1:443 ssl")),
+    ],
 )
 def test_nginx(written, expected):
     """Addresses of nginx come out as nginx reads them."""
     assert listen.nginx_listen(written) == expected
 
 
-@pytest.mark.parametrize("written", ["80 ssl", "80;", "a:80", "*:80", "unix:/x", "443 default_server", "", 0, True])
+@pytest.mark.parametrize(
+    "written",
+    [
+        "80 tls",
+        "80;",
+        "a:80",
+        "*:80",
+        "unix:/x",
+        "443 default_server",
+        "",
+        0,
+        True,
+        "443 ssl http2",
+        "443  ssl",
+        "443 ssl;",
+        "443 ssl\n",
+        "443\tssl",
+        "443 ssl ssl",
+        "ssl",
+        "443 SSL",
+        " ssl",
+    ],
+)
 def test_what_is_not_an_address_for_nginx(written):
     """Anything that could be a directive is refused."""
     with pytest.raises(ValueError, match="write"):

@@ -21,7 +21,7 @@ server_name = "a;b"
 listen = ["80", 5000000]
 test_command = []
 enabled = "true"
-tls_certificate = "/x"
+tls_certificate = "/x;"
 
 [defaults]
 umask = "999"
@@ -48,11 +48,12 @@ jlabd.toml:4: daemon.status_listen: '0.0.0.0:9180' can be reached from outside a
 write a loopback address like "127.0.0.1:9180", or "unix:PATH"
 jlabd.toml:5: daemon.warm_idle: 'soon' is not a time, write a number of seconds or a text like "90s", "5min", "2h"
 jlabd.toml:8: nginx.server_name: 'a;b' is not a host name, write letters, digits, - and . only, like "lab.example.com"
-jlabd.toml:9: nginx.listen[1]: 5000000 is not an address to listen on, write a port like 8888, or "HOST:PORT" with an \
-IP address like "127.0.0.1:8888" or "[::1]:8888"
+jlabd.toml:9: nginx.listen[1]: 5000000 is not an address to listen on, write a port like 80, "HOST:PORT" with an IP \
+address like "127.0.0.1:8080" or "[::]:80", or with ssl: "443 ssl"
 jlabd.toml:10: nginx.test_command: is an empty list, write at least one item
 jlabd.toml:11: nginx.enabled: 'true' is neither true nor false (without quotes)
-jlabd.toml:12: nginx.tls_certificate: is not available in this version, leave it out
+jlabd.toml:12: nginx.tls_certificate: '/x;' cannot be written into nginx's configuration, use a path of letters, \
+digits, spaces and _ . @ + ~ , = - without . and .. as names
 jlabd.toml:15: defaults.umask: '999' is not a umask, write octal digits like "0077"
 jlabd.toml:16: defaults.restart.initial: '1x' is not a time, write a number of seconds or a text like "90s", "5min", \
 "2h"

@@ -11,6 +11,8 @@ needed='
 /usr/bin/mmdebstrap               mmdebstrap    the system that is booted for that
 /usr/bin/qemu-system-x86_64       qemu-system-x86  limits, in an emulated machine
 /usr/bin/chromium                 chromium      labs in a real browser
+/usr/bin/openssl                  openssl       certificates, for TLS
+/usr/bin/curl                     curl          HTTP/2
 /usr/bin/rpmbuild                 rpm           the packages
 /usr/bin/createrepo_c             createrepo-c  the repository that they are installed from
 /usr/bin/rpmlint                  rpmlint       what distributors ask of packages

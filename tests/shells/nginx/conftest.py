@@ -7,8 +7,10 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from rig.certificates import Authority
 
 from tests.shells.nginx.servers import NOBODY, Labs, Server, quick
+from tests.shells.nginx.site import BOB, LAB, Site
 
 
 @pytest.fixture
@@ -63,3 +65,33 @@ async def http():
 def publisher(server):
     """A publisher for `server`."""
     return quick(server.run)
+
+
+@pytest.fixture(scope="module")
+def authority():
+    """An authority in a folder that the user may enter whom nginx runs as."""
+    folder = Path(tempfile.mkdtemp(prefix="jlca", dir="/tmp"))
+    folder.chmod(0o755)
+    yield Authority(folder)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def certificates(authority):
+    """Certificates of the shared host and of bob's."""
+    pairs = authority.certificate(LAB, "*.example.com", "127.0.0.1"), authority.certificate(BOB)
+    authority.lock("locked.key")
+    authority.lend()
+    return pairs
+
+
+@pytest.fixture
+def site(server, authority, certificates):
+    """Both kinds of nginx."""
+    return Site(server, authority, certificates)
+
+
+@pytest.fixture
+def small_site(unprivileged, authority, certificates):
+    """The nginx that needs no root."""
+    return Site(unprivileged, authority, certificates)

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from jlabd.spec import RouteSpec
 from tests.shells.nginx.servers import configured, instance, quick, running, tree
 
 LAB = "lab.example.com"
+REFUSED = RouteSpec(extra="no_such_directive on;")
 
 
 @pytest.fixture
@@ -71,11 +73,12 @@ async def test_a_refused_candidate_changes_nothing(server, labs, http):
     alice = await labs.start("alice")
     await running(server, publisher, alice)
     workers, before = server.workers(), tree(server.config_dir)
-    wanted = configured(server.spec(tls_certificate="/nowhere.crt", tls_certificate_key="/nowhere.key"), alice)
+    wanted = configured(server.spec(), replace(alice, route=REFUSED))
     outcome = await publisher.publish(wanted)
     assert (outcome.ok, outcome.changed, outcome.generation) == (False, False, 1)
     assert "nginx does not accept the configuration, so nothing was changed" in outcome.error
-    assert "/nowhere.crt" in outcome.error
+    assert 'unknown directive "no_such_directive"' in outcome.error
+    assert "live/extra/alice.conf:1" in outcome.error
     assert "[emerg]" in outcome.error
     assert publisher.needs_retry
     assert server.run.reloads == 0
@@ -89,7 +92,7 @@ async def test_a_refused_candidate_changes_nothing(server, labs, http):
 async def test_the_first_candidate_refused_leaves_an_empty_place(server):
     """Before the first good generation, a refused one leaves an include that nginx accepts."""
     publisher = quick(server.run)
-    wanted = configured(server.spec(tls_certificate="/nowhere.crt", tls_certificate_key="/x"), instance("alice"))
+    wanted = configured(server.spec(), instance("alice", route=REFUSED))
     outcome = await publisher.publish(wanted)
     assert (outcome.ok, outcome.generation) == (False, None)
     assert sorted(os.listdir(server.config_dir)) == ["generations", "jlabd.conf", "live"]
@@ -281,13 +284,13 @@ async def test_edits_by_hand_are_set_right(unprivileged, publisher):
 async def test_the_preview_shows_the_difference_and_does_nothing(unprivileged, publisher):
     """A unified diff of live and candidate, before there is anything, and later; empty when nothing changes."""
     alice = instance("alice")
-    assert "+++ new/locations/alice.conf" in publisher.preview(configured(unprivileged.spec(), alice))
+    assert "+++ new/locations/alice.conf" in await publisher.preview(configured(unprivileged.spec(), alice))
     assert not unprivileged.config_dir.exists()
     await running(unprivileged, publisher, alice)
     before = tree(unprivileged.config_dir)
-    assert publisher.preview(configured(unprivileged.spec(), alice)) == ""
+    assert await publisher.preview(configured(unprivileged.spec(), alice)) == ""
     changed = replace(alice, route=replace(alice.route, client_max_body_size=5))
-    diff = publisher.preview(configured(unprivileged.spec(), changed))
+    diff = await publisher.preview(configured(unprivileged.spec(), changed))
     assert "-    client_max_body_size 104857600;\n+    client_max_body_size 5;\n" in diff
     assert "main.conf" not in diff
     assert tree(unprivileged.config_dir) == before

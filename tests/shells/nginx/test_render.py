@@ -75,11 +75,12 @@ def test_the_shared_root_may_belong_to_one_instance():
 
 
 def test_a_certificate_is_for_all_servers():
-    """With a certificate each server speaks TLS with it, the rejecting one too."""
-    tls = {"tls_certificate": "/etc/pki/lab.crt", "tls_certificate_key": "/etc/pki/lab.key", "listen": ("443",)}
+    """With a certificate each host speaks TLS with it; who asks for another one gets none."""
+    tls = {"tls_certificate": "/etc/pki/lab.crt", "tls_certificate_key": "/etc/pki/lab.key", "listen": ("443 ssl",)}
     files = render(configured(NGINX, instance("a"), instance("b", server_name="b.example.com"), **tls))
-    assert files["main.conf"].count("listen *:443 ssl;") == 2
-    assert files["main.conf"].count('ssl_certificate_key "/etc/pki/lab.key";') == 2
+    assert files["main.conf"].count("listen *:443 ssl http2;") == 2
+    assert files["main.conf"].count('ssl_certificate_key "/etc/pki/lab.key";') == 1
+    assert "ssl_reject_handshake on;" in files["main.conf"]
     assert files["hosts/b.conf"].count('ssl_certificate "/etc/pki/lab.crt";') == 1
 
 
@@ -146,7 +147,22 @@ def test_a_hostile_path_is_refused(path):
 
 
 @pytest.mark.parametrize(
-    "listen", ["", "x", "80;", "99999", "0", "lab.example.com:80", "unix:/x", "::1:80", "[::1%eth0]:80", "80 ssl"]
+    "listen",
+    [
+        "",
+        "x",
+        "80;",
+        "99999",
+        "0",
+        "lab.example.com:80",
+        "unix:/x",
+        "::1:80",
+        "[::1%eth0]:80",
+        "80 tls",
+        "80  ssl",
+        "80 ssl http2",
+        "80 ssl;",
+    ],
 )
 def test_a_hostile_address_is_refused(listen):
     """nginx listens on addresses and ports only; names would be looked up when nginx starts."""

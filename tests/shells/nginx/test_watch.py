@@ -2,11 +2,15 @@
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import shutil
 import signal
+from pathlib import Path
 
 import pytest
+from rig.certificates import Authority
+from rig.nginx import free_port
 from rig.waiting import eventually
 
 from jlabd.daemon import front_door
@@ -153,7 +157,21 @@ async def test_a_refusal_that_was_taken_back_still_counts(unprivileged, watched)
     assert watched.last_load_ok
 
 
-async def test_content_that_changed_without_an_edit_is_published(unprivileged, watched, monkeypatch):
-    """What is rendered may depend on more than the file: it is compared as a whole from time to time."""
-    monkeypatch.setattr("jlabd.nginx.publish.render", lambda _: {"main.conf": "# renewed\n"})
-    await until(lambda: (unprivileged.config_dir / "live/main.conf").read_text() == "# renewed\n", "published")
+async def test_a_renewed_certificate_is_published_without_an_edit(unprivileged, watched):
+    """What is rendered depends on more than the file: it is compared as a whole from time to time."""
+    authority = Authority(unprivileged.folder / "ca")
+    links = authority.live("lab", authority.certificate("lab.example.com"))
+    address = f"127.0.0.1:{free_port()}"
+    tls = {"tls_certificate": links[0], "tls_certificate_key": links[1], "listen": (f"{address} ssl",)}
+    authority.lend()
+    assert (await watched.publish(configured(unprivileged.spec(**tls), instance("alice")))).ok
+    renewed = authority.certificate("lab.example.com")
+    authority.lend()
+    authority.live("lab", renewed)
+    generation = watched.outcome.generation
+    await until(lambda: watched.outcome.generation > generation, "published")
+    assert watched.outcome.ok
+    assert (
+        hashlib.sha256(Path(renewed[0]).read_bytes()).hexdigest()
+        in (unprivileged.config_dir / "live/main.conf").read_text()
+    )
