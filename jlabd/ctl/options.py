@@ -14,6 +14,8 @@ DEFAULT_LINES = 50
 
 _HIDDEN = argparse.SUPPRESS
 
+_INSTALL_WORDS = (("show", "print"), ("uninstall", "uninstall"), ("force", "force"))
+
 
 def run(argv: Sequence[str], default_socket: str) -> int:
     """Understand the command line and do what it says; return the exit code. A wrong one exits with 2."""
@@ -43,6 +45,7 @@ def parser(default_socket: str) -> Parser:
         _add_passwd,
         _add_amending,
         _add_completion,
+        _add_install,
     ):
         add(_Commands(commands))
     return parser
@@ -148,6 +151,15 @@ def _add_passwd(commands: _Commands) -> None:
     parser.add_argument("--stdin", action="store_true", help="read the password from the first line of stdin")
 
 
+def _add_install(commands: _Commands) -> None:
+    parser = commands.add("install-unit", _install, "make a jlabd that came by pip a service of systemd")
+    parser.add_argument("--print", "--dry-run", action="store_true", dest="show", help="only print what is written")
+    parser.add_argument("--uninstall", action="store_true", help="stop the service and take away what was written")
+    parser.add_argument(
+        "--force", action="store_true", help="also replace files that were edited; they become PATH.old"
+    )
+
+
 def _add_amending(commands: _Commands) -> None:
     from jlabd.ctl import amending
 
@@ -214,6 +226,13 @@ def _import(options: argparse.Namespace) -> int:
     from jlabd.ctl.requests import import_files
 
     return import_files(options.files, options.name)
+
+
+def _install(options: argparse.Namespace) -> int:
+    from jlabd.ctl.requests import install
+
+    given = vars(options)
+    return install([f"--{word}" for name, word in _INSTALL_WORDS if given[name]])
 
 
 def _logs(options: argparse.Namespace) -> int:

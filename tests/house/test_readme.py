@@ -20,7 +20,7 @@ def test_make_target_exists(target):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("command", sorted(set(re.findall(r"\bjlabctl ([a-z]+)", SHELL))))
+@pytest.mark.parametrize("command", sorted(set(re.findall(r"\bjlabctl ([a-z-]+)", SHELL))))
 def test_jlabctl_command_exists(command):
     """Each `jlabctl …` of the README is a command."""
     program = Path(sys.executable).parent / "jlabctl"

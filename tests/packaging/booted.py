@@ -59,7 +59,7 @@ echo $$ >"$1/cgroup.procs"
 pid=$2
 shift 2
 exec nsenter --target "$pid" --mount --uts --ipc --net --pid --cgroup --root --wd \
-    env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 HOME=/root "$@"
+    env -i PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 HOME=/root "$@"
 """
 
 CONFIG = """
