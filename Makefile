@@ -9,7 +9,7 @@ ARGS ?=
 # How long `make torture` goes on, in seconds, and with which seed (printed if none is given).
 TORTURE_S ?= 600
 
-.PHONY: demo test torture bench lint lock pages screenshots rpm clean python
+.PHONY: demo test torture bench lint lock pages screenshots rpm release clean python
 
 demo: python
 	@$(VENV) .venv --project $(LOCK)/demo.txt
@@ -63,6 +63,11 @@ screenshots: python
 # Into dist/: for EL 9 and 10, and the source package. Needs rpmbuild and a CPython 3.12 (PYTHON312 names one).
 rpm: python
 	@$(PYTHON) packaging/rpm.py $(ARGS)
+
+# Everything that is published, into dist/, from a new commit and tag: make release VERSION=1.2.3
+release: python
+	@$(VENV) .venv --project $(LOCK)/demo.txt $(LOCK)/test.txt
+	@.venv/bin/python packaging/release.py $(VERSION) $(ARGS)
 
 clean:
 	rm -rf .venv .venv-lab3 .venv-bench .cache .demo build dist *.egg-info .coverage .*_cache .hypothesis
