@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jlabd.config.loaded import Loaded
-from jlabd.config.read import check, load
+from jlabd.config.read import Loaded, check, load
 
 NOBODY = 12345
 """A uid that is not root's, and that no account need have."""

@@ -12,11 +12,6 @@ from tests.packaging.shipped import REPOSITORY
 pytestmark = pytest.mark.root
 
 HOST = "lab.example.com"
-LAB = """
-[instance.ann]
-user = "ann"
-venv = "{venv}"
-"""
 
 
 def edit(machine, text):
@@ -81,10 +76,12 @@ def test_the_way(el9):
     assert machine.systemctl("is-enabled", "jlabd", check=False).strip() == "disabled"
     assert "jlabd:x:" in machine.run("getent", "group", "jlabd")
     machine.systemctl("enable", "--now", "jlabd")
+    assert "installed from a package" in machine.run("jlabctl", "install-unit", check=False)
     assert machine.document()["instances"] == []
     assert machine.rpm("--verify", "jlabd") == ""
 
-    edit(machine, LAB.format(venv=machine.venv))
+    edit(machine, "")
+    machine.run("jlabctl", "add", "ann", "--venv", str(machine.venv))
     assert "ok" in machine.run("jlabctl", "check")
     machine.systemctl("reload", "jlabd")
     pid = machine.wait_for("ann")["pid"]
