@@ -19,6 +19,8 @@ _TARGET = re.compile(
     r"(https?)://(?:unix:(?P<socket>[^:]+):?|(?P<host>\[[0-9a-fA-F:]+\]|[^:/\s$]+)(?::(?P<port>\d{1,5}))?)(?:/.*)?"
 )
 _LITERAL = re.compile(r"\^?(/[A-Za-z0-9_.~@/-]*)")
+_HSTS = re.compile(r"max-age=([0-9]{1,12})")
+_LONGEST_HSTS_S = 365 * 86400
 _SIZE = re.compile(r"[0-9]{1,12}[kKmMgG]?")
 
 _HEADERS = "jlabd tells nginx what JupyterLab needs: HTTP/1.1, the websockets' headers, the Host as the browser sent it"
@@ -89,14 +91,14 @@ def _server(
             continue
         part = Part(Kind.NGINX, given.at(server.line), _first_name(server), owner=given.owner)
         first[route.target] = part
-        part.findings += _facts(route, server, http, given)
+        part.findings += _facts(route, (server, *_companions(server, http)), http, given)
         part.findings += _remarks(route.around[1:], given)
         reading.parts.append(part)
     left = list(_remarks((server,), given))
     left += [
         Remark(given.at(location.line), location.written, _NOT_OURS)
         for location in server.below("location")
-        if not any(location is block for route in routes for block in route.around)
+        if not any(location is block for route in routes for block in route.around) and not _challenges(location)
     ]
     if first:
         next(iter(first.values())).findings += left
@@ -107,12 +109,37 @@ def _server(
 
 
 def _empty_server(server: Directive) -> str:
-    text = " ".join(word for kind in ("return", "rewrite") for found in server.below(kind) for word in found.args)
-    location = server.first("location")
-    text += " ".join(word for found in location.below("return") for word in found.args) if location else ""
-    if "https://" in text:
+    if _sends_to_https(server):
         return "it sends people on to https, which jlabd does by itself where it has a certificate"
     return "it leads to no lab; " + _NOT_OURS
+
+
+def _sends_to_https(block: Directive) -> bool:
+    """Tell whether a server only redirects, as certbot and people write it."""
+    for directive in block.block or ():
+        if directive.name in {"return", "rewrite"} and any("https://" in word for word in directive.args):
+            return True
+        if directive.name in {"if", "location"} and _sends_to_https(directive):
+            return True
+    return False
+
+
+def _companions(server: Directive, http: Directive) -> Iterator[Directive]:
+    """Yield the servers of the same names that send people on to `server`."""
+    names = _names(server)
+    for other in http.below("server"):
+        if other is not server and _sends_to_https(other) and (names & _names(other) or not _names(other)):
+            yield other
+
+
+def _names(server: Directive) -> set[str]:
+    return {name.lower() for found in server.below("server_name") for name in found.args} - {"_", ""}
+
+
+def _challenges(location: Directive) -> str:
+    """Return the folder of ACME challenges that a location serves; empty if it serves none."""
+    root = location.first("root")
+    return root.args[0] if root and root.args and "/.well-known" in " ".join(location.args) else ""
 
 
 def _first_name(server: Directive) -> str:
@@ -173,7 +200,9 @@ def _target(address: str, upstreams: dict[str, Directive]) -> str:
     return found["port"] or str(_PORTS[found[1]])
 
 
-def _facts(route: _Route, server: Directive, http: Directive, given: Given) -> Iterator[Finding]:
+def _facts(route: _Route, servers: Sequence[Directive], http: Directive, given: Given) -> Iterator[Finding]:
+    """Yield what a route says; the first of `servers` has it, the others send people on to that."""
+    server = servers[0]
     place = given.at(route.around[-1].line)
     yield Fact(("@target",), route.target, place)
     if route.path == _ELSEWHERE:
@@ -187,14 +216,26 @@ def _facts(route: _Route, server: Directive, http: Directive, given: Given) -> I
     ]
     if names:
         yield Fact(("@hosts",), names, given.at(next(server.below("server_name")).line))
-    listens = [found.args for found in server.below("listen") if found.args]
+    listens = [found for one in servers for found in one.below("listen") if found.args]
     if listens:
-        yield Fact(("@listens",), listens, given.at(next(server.below("listen")).line))
+        yield Fact(("@listens",), [found.args for found in listens], given.at(listens[0].line))
+    yield from _about_tls(servers, given)
     for name in ("ssl_certificate", "ssl_certificate_key"):
         for block in (http, server):
             if (found := block.first(name)) and found.args:
                 yield Fact((f"@{name}",), found.args[0], given.at(found.line))
     yield from _limits((http, *route.around), given)
+
+
+def _about_tls(servers: Sequence[Directive], given: Given) -> Iterator[Finding]:
+    for header in servers[0].below("add_header"):
+        found = _HSTS.search(" ".join(header.args).lower())
+        if found and header.args[0].lower() == "strict-transport-security":
+            yield Fact(("@hsts",), min(int(found[1]), _LONGEST_HSTS_S), given.at(header.line))
+    for server in servers:
+        for location in server.below("location"):
+            if folder := _challenges(location):
+                yield Fact(("@acme_root",), folder, given.at(location.line))
 
 
 def _limits(blocks: Sequence[Directive], given: Given) -> Iterator[Finding]:
@@ -224,15 +265,18 @@ def _seconds(value: str) -> float | None:
 def _remarks(blocks: Sequence[Directive], given: Given) -> Iterator[Remark]:
     for block in blocks:
         for directive in block.block or ():
-            if directive.name not in _FACTS | _COVERED:
+            if directive.name not in _FACTS | _COVERED and not _is_hsts(directive):
                 yield Remark(given.at(directive.line), directive.written, _left_out(directive))
+
+
+def _is_hsts(directive: Directive) -> bool:
+    words = " ".join(directive.args).lower()
+    return directive.name == "add_header" and "strict-transport-security" in words and bool(_HSTS.search(words))
 
 
 def _left_out(directive: Directive) -> str:
     if directive.name.startswith("proxy_"):
         return _HEADERS
-    if directive.name == "add_header" and "strict-transport-security" in " ".join(directive.args).lower():
-        return _TLS
     if directive.name in LEFT_OUT:
         return LEFT_OUT[directive.name]
     return _TLS if directive.name.startswith("ssl_") else _NOT_OURS

@@ -229,11 +229,20 @@ class _Settling:
                 if names[1:]:
                     self._remark(hosts.place, quoted("server_name " + " ".join(names[1:])), "an instance has one name")
             else:
-                self.instance.nginx["nginx", "server_name"] = Fact(("server_name",), names, hosts.place)
+                self._shared("server_name", names, hosts)
         self._tls(own and ("server_name",) in self.instance.keys)
         listens = self._pop("@listens")
-        if listens is not None and (addresses := _listens(listens.value)):
-            self.instance.nginx["nginx", "listen"] = Fact(("listen",), addresses, listens.place)
+        own_certificate = ("nginx", "tls_certificate") in self.instance.keys
+        if listens is not None and (addresses := _listens(listens.value, own_certificate=own_certificate)):
+            self._shared("listen", addresses, listens)
+        for name in ("hsts", "acme_root"):
+            fact = self._pop(f"@{name}")
+            if fact is not None:
+                self._shared(name, fact.value, fact)
+
+    def _shared(self, name: str, value: Any, fact: Fact) -> None:
+        """Ask something of `[nginx]`."""
+        self.instance.nginx["nginx", name] = Fact((name,), value, fact.place)
 
     def _tls(self, own: bool) -> None:
         for name in ("certificate", "certificate_key"):
@@ -241,7 +250,7 @@ class _Settling:
             if fact is not None and own:
                 self._key(("nginx", f"tls_{name}"), fact.value, fact)
             elif fact is not None:
-                self.instance.nginx["nginx", f"tls_{name}"] = Fact((f"tls_{name}",), fact.value, fact.place)
+                self._shared(f"tls_{name}", fact.value, fact)
 
     def rest(self) -> None:
         """Take over what needs no settling."""
@@ -280,11 +289,14 @@ def _slashed(url: Any) -> str:
     return "/" + str(url).strip("/") + "/" if str(url).strip("/") else "/"
 
 
-def _listens(listens: Iterable[list[str]]) -> list[str]:
-    """Return what is to be written as `nginx.listen`: nothing if it is what jlabd does by itself."""
-    found = list(dict.fromkeys(_addresses(listens)))
+def _listens(listens: Iterable[list[str]], *, own_certificate: bool) -> list[str]:
+    """Return what is to be written as `nginx.listen`: nothing if it is what jlabd does by itself.
+
+    It speaks TLS by itself only where `[nginx]` has a certificate, not where an instance has.
+    """
+    found = sorted(dict.fromkeys(_addresses(listens)), key=lambda address: address.endswith(" ssl"))
     usual = {"80", "443 ssl", "[::]:80", "[::]:443 ssl"}
-    return [] if set(found) <= usual else found
+    return [] if set(found) <= usual and not own_certificate else found
 
 
 def _addresses(listens: Iterable[list[str]]) -> Iterator[str]:

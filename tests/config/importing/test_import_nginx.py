@@ -88,6 +88,57 @@ def test_own_host_name_of_the_machine(files):
     assert result.table["nginx"] == {"server_name": ["own.example.com"]}
 
 
+TLS = """
+server {
+    if ($host = lab.example.org) { return 301 https://$host$request_uri; } # managed by Certbot
+    listen 80;
+    server_name lab.example.org;
+    location /.well-known/acme-challenge/ { root /var/www/certbot; }
+    return 404;
+}
+server {
+    listen 443 ssl http2;
+    server_name lab.example.org;
+    ssl_certificate /etc/letsencrypt/live/lab.example.org/fullchain.pem; # managed by Certbot
+    ssl_certificate_key /etc/letsencrypt/live/lab.example.org/privkey.pem;
+    include /etc/letsencrypt/options-ssl-nginx.conf;
+    ssl_dhparam /etc/letsencrypt/ssl-dhparams.pem;
+    ssl_protocols TLSv1 TLSv1.2;
+    add_header Strict-Transport-Security "max-age=31536000; includeSubDomains" always;
+    location PATH { proxy_pass http://127.0.0.1:8888; }
+}
+"""
+CERTIFICATE = {
+    "tls_certificate": "/etc/letsencrypt/live/lab.example.org/fullchain.pem",
+    "tls_certificate_key": "/etc/letsencrypt/live/lab.example.org/privkey.pem",
+}
+
+
+def test_tls_of_a_host_of_its_own(files):
+    """The certificate is the lab's, and nginx speaks TLS on the same ports; ciphers and protocols are jlabd's."""
+    result = files.imported({"lab.ini": PROGRAM, "lab.conf": TLS.replace("PATH", "/")})
+    assert result.only["nginx"] == CERTIFICATE
+    shared = {"listen": ["80", "443 ssl"], "hsts": 31536000, "acme_root": "/var/www/certbot"}
+    assert result.table["nginx"] == shared
+    assert "sends people on to https" in result.why("server lab.example.org")
+    assert "modern TLS only" in result.why("ssl_dhparam")
+
+
+def test_tls_of_a_shared_host(files):
+    """Below a path the certificate is that of the host that all labs share, which listens by itself."""
+    text = TLS.replace("PATH", "/alice/").replace("443 ssl http2", "8443 ssl")
+    result = files.imported({"lab.ini": PROGRAM, "lab.conf": text})
+    assert result.table["nginx"] == CERTIFICATE | {
+        "server_name": ["lab.example.org"],
+        "listen": ["80", "8443 ssl"],
+        "hsts": 31536000,
+        "acme_root": "/var/www/certbot",
+    }
+    assert result.only["base_url"] == "/alice/"
+    usual = files.imported({"lab.ini": PROGRAM, "lab.conf": TLS.replace("PATH", "/alice/")})
+    assert "listen" not in usual.table["nginx"]
+
+
 def test_named_location(files):
     """A location that goes on to a @name leads where that leads."""
     server = """
