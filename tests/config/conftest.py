@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from jlabd.config.read import Loaded, check, load
+from jlabd.config.loaded import Loaded
+from jlabd.config.read import check, load
 
 NOBODY = 12345
 """A uid that is not root's, and that no account need have."""

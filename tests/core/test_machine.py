@@ -79,6 +79,12 @@ def test_wrong_answer_while_starting_is_asked_again():
     assert instance.probe_at is None
 
 
+@pytest.mark.parametrize(("now", "again"), [(3.0, 3.2), (4.0, 4.2), (40.0, 42.0), (59.0, 61.95)])
+def test_long_starts_are_asked_less_often(now, again):
+    """Readiness is seen at most a twentieth of the start late."""
+    assert after(*SPAWNED, (now, ProbeFailed(1, "HTTP 500")))[0].probe_at == pytest.approx(again)
+
+
 def test_never_ready_is_a_failure():
     """A server that never answers is ended at the ready timeout, and that counts."""
     instance, actions = after(*SPAWNED, (60.1, TimePassed()))

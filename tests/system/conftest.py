@@ -1,5 +1,8 @@
 """Fixtures of the system tests: real daemons that leave nothing behind."""
 
+import tempfile
+from pathlib import Path
+
 import pytest
 from rig.daemon import daemons
 from rig.nginx import Nginx
@@ -11,7 +14,7 @@ def pytest_runtest_makereport(item, call):
     report = yield
     visitor = getattr(item, "funcargs", {}).get("visitor")
     if report.failed and call.when == "call" and visitor is not None:
-        folder = item.funcargs["request"].getfixturevalue("tmp_path")
+        folder = Path(tempfile.mkdtemp(prefix="jlabd-picture-"))
         report.sections.append(("browser", visitor.picture(folder / "browser.png")))
     return report
 

@@ -127,7 +127,7 @@ class Server:
 
     def logs(self):
         """Return everything in all logs of this nginx."""
-        return "".join(path.read_text() for path in self.own.glob("*.log"))
+        return "".join(path.read_text(errors="replace") for path in self.own.glob("*.log"))
 
     def stop(self):
         """End it."""

@@ -152,6 +152,29 @@ async def test_nginx_is_asked_where_it_listens(unprivileged, listen):
     assert outcome.ok, outcome.error
 
 
+@pytest.mark.parametrize("tls", [False, True])
+async def test_an_address_behind_a_proxy_is_asked_as_the_proxy_would(unprivileged, tls, certificates):
+    """A server of the administrator's makes nginx want the PROXY protocol there: noticed once, and when it ends."""
+    address = f"127.0.0.1:{unprivileged.port}"
+    paths = dict(zip(("tls_certificate", "tls_certificate_key"), certificates[0], strict=True))
+    more = {"listen": (f"{address} ssl",), **paths} if tls else {}
+    wanted = configured(unprivileged.spec(**more), instance("alice"))
+    theirs = "ssl_certificate {}; ssl_certificate_key {};".format(*certificates[0]) if tls else ""
+    unprivileged.write_main(before=f"server {{ listen {address} {'ssl' * tls} proxy_protocol; {theirs} }}")
+    publisher = quick(unprivileged.run)
+    await publisher.publish(wanted)
+    await unprivileged.start()
+    outcome = await publisher.publish(wanted)
+    assert outcome.ok, outcome.error
+    noise = unprivileged.logs().count("broken header")
+    assert await publisher.trouble(wanted) == ""
+    assert unprivileged.logs().count("broken header") == noise
+    unprivileged.stop()
+    unprivileged.write_main()
+    await unprivileged.start()
+    assert await publisher.trouble(wanted) == ""
+
+
 @pytest.mark.parametrize(
     "said", [b"", b"\x00\xff" * 3000, b"HTTP/1.1 200 OK\r\n\r\n1 abc\n", b"HTTP/1.1 200 OK\r\n\r\n"]
 )
