@@ -13,6 +13,7 @@ needed='
 /usr/bin/chromium                 chromium      labs in a real browser
 /usr/bin/openssl                  openssl       certificates, for TLS
 /usr/bin/curl                     curl          HTTP/2
+/usr/bin/faketime                 faketime      jumps of the time of day
 /usr/bin/rpmbuild                 rpm           the packages
 /usr/bin/createrepo_c             createrepo-c  the repository that they are installed from
 /usr/bin/rpmlint                  rpmlint       what distributors ask of packages

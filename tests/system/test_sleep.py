@@ -30,7 +30,7 @@ venv = "{venv}"
 root_dir = "{{folder}}/home"
 on_demand = true
 idle = {{ stop_after = "{stop_after}s", cull_kernels_after = "{cull_after}s" }}
-stop = {{ timeout = "20s" }}
+stop = {{ timeout = "8s" }}
 """
 
 
@@ -117,7 +117,7 @@ def test_only_a_visit_wakes(labs):
     labs.wake(*labs.names)
     for name in labs.names:
         ready = next(event for event in labs.events(name) if event["state"] == "ready")
-        assert 0.3 < ready["click_to_ready_s"] < 30
+        assert 0 < ready["click_to_ready_s"] < 30
         assert f"opened {ready['click_to_ready_s']:.1f} s after the first visit" in ready["reason"]
     assert "after the first visit" in labs.daemon.ctl("events", check=True).stdout
 
