@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import faulthandler
 import os
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -89,15 +90,19 @@ def serve(path: Path) -> int:
 
     signals.hold_back()
     faulthandler.enable()  # where it hung is in the log when systemd's watchdog sends SIGABRT
+    from jlabd.config.apart import reading_command, what_was_read  # noqa: PLC0415
     from jlabd.config.problems import ConfigError  # noqa: PLC0415
-    from jlabd.config.read import load  # noqa: PLC0415
+
+    reading = subprocess.Popen(reading_command(str(path)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    # Meanwhile:
     from jlabd.daemon.app import App  # noqa: PLC0415
     from jlabd.daemon.lock import AlreadyRunningError  # noqa: PLC0415
     from jlabd.daemon.logging import configure  # noqa: PLC0415
     from jlabd.files import FolderError  # noqa: PLC0415
 
     try:
-        loaded = load(path)
+        output, _ = reading.communicate()
+        loaded = what_was_read(str(path), reading.returncode, output)
     except ConfigError as error:
         print(*error.problems, sep="\n", file=sys.stderr)
         return 1

@@ -17,6 +17,7 @@ from jlabd.config.accounts import Accounts, SystemAccounts, own_name
 from jlabd.config.daemon import between, build_daemon, build_nginx
 from jlabd.config.drafts import Draft, Layer, inherit
 from jlabd.config.instances import Identity, build
+from jlabd.config.loaded import Loaded
 from jlabd.config.look import look
 from jlabd.config.model import InstanceTable
 from jlabd.config.problems import ConfigError, Key, Problem
@@ -31,17 +32,6 @@ from jlabd.spec import Configuration, DaemonSpec, NginxSpec
 _MAIN_TABLES = ["daemon", "nginx", "defaults", "instance", "template"]
 _INCLUDED_TABLES = ["instance", "template"]
 _NO_TEXTS: Mapping[Path, bytes] = MappingProxyType({})
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """What the configuration files ask for, and what had to be left out."""
-
-    configuration: Configuration
-    problems: tuple[Problem, ...] = ()
-    """Of included files only."""
-    broken_files: frozenset[str] = frozenset()
-    """Included files whose instances are absent because of a problem in them."""
 
 
 def load(path: Path, *, accounts: Accounts | None = None, uid: int | None = None, with_files: bool = False) -> Loaded:

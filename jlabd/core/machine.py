@@ -45,7 +45,12 @@ from jlabd.core.state import AT_REST, PATIENCE_S, SERVING, Actual, Desired, Fail
 from jlabd.spec import InstanceSpec
 
 PROBE_AGAIN_S = 0.2
-"""Pause before a starting server that gave a wrong answer is asked again."""
+PROBE_AGAIN_SHARE = 0.05
+PROBE_AGAIN_MAX_S = 5.0
+"""Pause before a starting server that gave a wrong answer is asked again: a share of the time that it took already.
+
+So its readiness is seen at most so much late, and hundreds that take long do not keep the daemon busy.
+"""
 
 
 def step(spec: InstanceSpec, instance: Instance, event: Event, now: float) -> Step:
@@ -263,7 +268,7 @@ def _activity_checked(spec: InstanceSpec, instance: Instance, event: ActivityChe
 def _probe_failed(spec: InstanceSpec, instance: Instance, event: ProbeFailed, now: float) -> Step:
     if instance.actual is Actual.STARTING:
         reason = f"starting, not ready yet: {event.reason}"
-        return replace(instance, reason=reason, probe_at=now + PROBE_AGAIN_S), ()
+        return replace(instance, reason=reason, probe_at=now + _again_s(now - instance.since)), ()
     if instance.actual not in SERVING:
         return instance, ()
     count = instance.probe_failures + 1
@@ -281,6 +286,10 @@ def _probe_failed(spec: InstanceSpec, instance: Instance, event: ProbeFailed, no
         check_at=None,
         sleep_at=None,
     ), ()
+
+
+def _again_s(waited_s: float) -> float:
+    return min(PROBE_AGAIN_MAX_S, max(PROBE_AGAIN_S, waited_s * PROBE_AGAIN_SHARE))
 
 
 # What time does

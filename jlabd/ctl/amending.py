@@ -84,7 +84,8 @@ def _quoted(text: str) -> str:
 def _order(options: argparse.Namespace, order: dict[str, Any]) -> int:
     import subprocess
 
-    from jlabd.ctl.requests import own_program, reload
+    from jlabd.ctl.requests import reload
+    from jlabd.ourselves import own_program
 
     running, path = _configuration(options.socket)
     where = options.config or path or DEFAULT_CONFIG

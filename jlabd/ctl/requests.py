@@ -10,6 +10,7 @@ from jlabd.control.wire import loads, quote
 from jlabd.ctl.failure import DONE, FAILED, USAGE, CommandError
 from jlabd.ctl.text import safe
 from jlabd.ctl.waiting import Waiting
+from jlabd.ourselves import own_program
 
 REEXEC_S = 60.0
 """How long a daemon may take to replace itself."""
@@ -193,13 +194,3 @@ def _become(module: str, *words: str) -> int:
     """Go on as another program of ours, in a fresh interpreter."""
     sys.stdout.flush()
     os.execv(sys.executable, own_program(module, *words))  # noqa: S606  (no shell is wanted)
-
-
-def own_program(module: str, *words: str) -> list[str]:
-    """Return the command of another program of ours, whose interpreter is told where this package is."""
-    folder = __file__.removesuffix("/jlabd/ctl/requests.py")
-    run = f"run_module({module!r}, run_name='__main__', alter_sys=True)"
-    program = f"import sys; sys.path.insert(0, {folder!r}); from runpy import run_module; {run}"
-    # Not to be misled by a folder `jlabd` that lies where the user happens to be.
-    flag = "-I" if sys.flags.isolated else "-P"
-    return [sys.executable, flag, "-c", program, *words]

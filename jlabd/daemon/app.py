@@ -14,7 +14,7 @@ from pathlib import Path
 import structlog
 
 from jlabd import __version__
-from jlabd.config.read import Loaded
+from jlabd.config.loaded import Loaded
 from jlabd.control.server import ControlServer
 from jlabd.control.supervisor import RefusedError
 from jlabd.core.reconcile import Plan

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal as signals
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, MutableMapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,7 +17,6 @@ import structlog
 
 from jlabd import __version__
 from jlabd.config.accounts import own_name
-from jlabd.config.edit import Document, edit
 from jlabd.config.problems import ConfigError
 from jlabd.control.supervisor import RefusedError, Settled
 from jlabd.core.events import Event, RestartRequested, StartRequested, StopRequested
@@ -189,6 +188,8 @@ class Office:
         spec = self._spec(name)
         if spec.password_hash_file:
             raise RefusedError(f"'{name}' takes its password from {spec.password_hash_file}: put the hash there.")
+        from jlabd.config.edit import edit  # noqa: PLC0415  (it brings pydantic: only for those who change passwords)
+
         main = Path(self._reloader.current.path)
         source = Path(self._reloader.current.sources.get(name, main))
         try:
@@ -280,7 +281,7 @@ def _settled(verb: str, instance: Instance) -> Settled | None:
     return None
 
 
-def _set_hash(document: Document, name: str, password_hash: str) -> None:
+def _set_hash(document: MutableMapping[str, Any], name: str, password_hash: str) -> None:
     """Set the hash in the table of an instance. Raises RefusedError if it has none: it was made by a template."""
     table = document.get("instance", {}).get(name)
     if table is None:

@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import structlog
 
+from jlabd.config.apart import LIMIT, TIMEOUT_S, reading_command, what_was_read
+from jlabd.config.loaded import Loaded
 from jlabd.config.problems import ConfigError, Problem
-from jlabd.config.read import Loaded, load
 from jlabd.core.reconcile import Plan, reconcile
 from jlabd.daemon.front_door import FrontDoor
+from jlabd.processes.command import run
 from jlabd.spec import Configuration, DaemonSpec, InstanceSpec
 from jlabd.status.journal import Journal
-from jlabd.threads import in_thread
 
 log = structlog.get_logger()
 
@@ -77,10 +77,17 @@ class Reloader:
                 return self._refused(by, dry_run, [], str(error))
 
     async def _candidate(self) -> Candidate:
-        loaded = await in_thread(lambda: load(Path(self.current.path), with_files=True))
+        loaded = await self._read()
         configuration = with_kept_instances(self.current, loaded)
         refuse_moving_house(self.current.daemon, configuration.daemon)
         return Candidate(configuration, reconcile(self.current.instances, configuration.instances), loaded.problems)
+
+    async def _read(self) -> Loaded:
+        path = self.current.path
+        result = await run(reading_command(path, with_files=True), TIMEOUT_S, limit=LIMIT)
+        if result.timed_out:
+            raise ReloadRefusedError(f"{path} could not be read within {TIMEOUT_S:.0f} s.")
+        return what_was_read(path, result.status, result.output)
 
     async def _commit(self, candidate: Candidate, by: str) -> dict[str, Any]:
         outcome = await self._front_door.publish(candidate.configuration)

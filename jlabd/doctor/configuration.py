@@ -8,8 +8,9 @@ from typing import Any
 
 from jlabd import __version__
 from jlabd.config.accounts import whose_daemon
+from jlabd.config.loaded import Loaded
 from jlabd.config.problems import ConfigError
-from jlabd.config.read import Loaded, load
+from jlabd.config.read import load
 from jlabd.control.client import ProblemError, UnreachableError, request
 from jlabd.control.wire import loads
 from jlabd.doctor.findings import Finding, advice, good, wrong

@@ -17,10 +17,12 @@ def examine(configuration: Configuration, pid: int | None) -> Iterator[Finding]:
     if not limits:
         return
     lacks = machine_lacks(limits)
-    try:
-        lacks += daemon_lacks(limits, configuration.daemon.runtime_dir, pid) if pid is not None else []
-    except OSError as error:
-        yield unknown(SUBJECT, f"the cgroup of jlabd (pid {pid}) cannot be looked at: {error}")
+    if pid is not None:
+        try:
+            lacks += daemon_lacks(limits, configuration.daemon.runtime_dir, pid)
+        except OSError as error:
+            yield unknown(SUBJECT, f"the cgroup of jlabd (pid {pid}) cannot be looked at: {error}")
+            return
     for lack in lacks:
         yield wrong(SUBJECT, lack.sentence, lack.fix)
     if pid is None:

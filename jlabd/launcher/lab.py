@@ -19,6 +19,7 @@ if os.path.dirname(os.path.abspath(__file__)) in sys.path:  # the script's folde
 import asyncio
 import contextlib
 import copy
+import datetime as dt
 import hashlib
 import json
 import shutil
@@ -310,6 +311,19 @@ def end_in_order(server_class: Any, handler_class: Any) -> None:
     server_class._cleanup = cleanup  # noqa: SLF001
 
 
+def note_terminal_output() -> None:
+    """Have the output of a terminal that nobody watches count as activity, which jupyter_server 1 does not do."""
+    try:
+        from jupyter_server.terminal.terminalmanager import TerminalManager
+    except ImportError:  # no terminals
+        return
+
+    def note(_self: Any, terminal: Any) -> None:
+        terminal.last_activity = dt.datetime.now(dt.timezone.utc)
+
+    TerminalManager.pre_pty_read_hook = note
+
+
 def take_over(settings: Dict[str, Any], listener: socket.socket) -> None:
     """Prepare jupyter_server for the settings and the socket. Raises Refused."""
     import jupyter_server
@@ -325,6 +339,8 @@ def take_over(settings: Dict[str, Any], listener: socket.socket) -> None:
     pin(ServerApp, pinned_traits(settings, jupyter_server.version_info[0]), configs)
     serve_on(ServerApp, listener, settings["hostnames"])
     end_in_order(ServerApp, RequestHandler)
+    if jupyter_server.version_info[0] == 1:
+        note_terminal_output()
 
 
 def prepare(settings_path: str) -> Any:

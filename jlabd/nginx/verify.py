@@ -27,6 +27,11 @@ _LOOK_S = 0.05
 _ENOUGH = 4
 """Answers in a row, _LOOK_S apart. nginx tells its old workers to accept no more 0.1 s after the new ones run."""
 
+_PROXIED = b"PROXY UNKNOWN\r\n"
+_Place = tuple[str, int, bool]
+_behind_proxy: set[_Place] = set()
+"""Addresses that want this line first, because an administrator's server there listens with proxy_protocol."""
+
 _LONGEST_ANSWER = 4096
 _ANSWER = re.compile(rb"HTTP/1\.[01] (\d{3}).*?\r\n\r\n(.*)", re.DOTALL)
 
@@ -43,9 +48,11 @@ class Answer:
     """It takes connections, or seems to, and says nothing: it may be overloaded."""
     orphaned: bool = False
     """It serves, but its master process is gone: nobody can make it load anything."""
+    unreadable: bool = False
+    """What answers there speaks another protocol."""
 
 
-def address(nginx: NginxSpec) -> tuple[str, int, bool]:
+def address(nginx: NginxSpec) -> _Place:
     """Return host, port and whether TLS is spoken, of where nginx is asked. Raises RenderError."""
     plain, encrypted = allowed.listens("nginx.listen", nginx.listen)
     host, _, port = (*plain, *encrypted)[0].rpartition(":")
@@ -55,15 +62,29 @@ def address(nginx: NginxSpec) -> tuple[str, int, bool]:
 
 async def ask(nginx: NginxSpec) -> Answer:
     """Ask which generation is in force. Raises RenderError if `nginx` cannot be one's."""
-    host, port, tls = address(nginx)
+    place, name = address(nginx), marks.host(nginx.config_dir)
+    proxied = place in _behind_proxy
+    answer = await _ask(place, name, proxied=proxied)
+    if answer.mark is None and (proxied or answer.unreadable):
+        other = await _ask(place, name, proxied=not proxied)
+        if other.mark is not None:
+            _behind_proxy.symmetric_difference_update({place})
+            return other
+    return answer
+
+
+async def _ask(place: _Place, name: str, *, proxied: bool) -> Answer:
+    host, port, _ = place
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         async with asyncio.timeout(ANSWER_S):
-            data = await _exchange(host, port, marks.host(nginx.config_dir), tls=tls)
+            data = await _exchange(place, name, _PROXIED if proxied else b"")
     except TimeoutError:
         return Answer(None, f"does not answer at {where} within {ANSWER_S:.0f} s", silent=True)
     except ssl.SSLError as error:
-        return Answer(None, f"speaks no TLS with us at {where} ({error.reason})")
+        return Answer(None, f"speaks no TLS with us at {where} ({error.reason})", unreadable=True)
+    except ConnectionResetError:
+        return Answer(None, f"hangs up at {where}", unreadable=True)
     except OSError as error:
         return Answer(None, f"does not answer at {where} ({_reason(error)})")
     return _read(data, where)
@@ -74,10 +95,14 @@ def _reason(error: OSError) -> str:
     return os.strerror(error.errno).lower() if error.errno else str(error)
 
 
-async def _exchange(host: str, port: int, name: str, *, tls: bool) -> bytes:
-    context = _trusting() if tls else None
-    reader, writer = await asyncio.open_connection(host, port, ssl=context, server_hostname=name if tls else None)
+async def _exchange(place: _Place, name: str, first: bytes) -> bytes:
+    """Return what is said to who asks for `name`, having said `first`. Raises OSError."""
+    host, port, tls = place
+    reader, writer = await asyncio.open_connection(host, port)
     try:
+        writer.write(first)
+        if tls:
+            await writer.start_tls(_trusting(), server_hostname=name)
         writer.write(f"GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode())
         data = b""
         while len(data) < _LONGEST_ANSWER and (piece := await reader.read(_LONGEST_ANSWER)):
@@ -98,7 +123,7 @@ def _trusting() -> ssl.SSLContext:
 def _read(data: bytes, where: str) -> Answer:
     found = _ANSWER.fullmatch(data)
     if found is None:
-        return Answer(None, f"is not what answers at {where}")
+        return Answer(None, f"is not what answers at {where}", unreadable=True)
     said = marks.said(found[2].decode(errors="replace"))
     if found[1] != b"200" or said is None:
         return Answer(None, f"answers at {where}, but without what jlabd wrote for it")
