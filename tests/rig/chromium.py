@@ -1,6 +1,6 @@
 """A real browser without a screen: chromium, driven by playwright, which remembers what goes wrong in a page."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -73,11 +73,18 @@ class Visitor:
 
     def run(self, code):
         """Run `code` in the last cell of the notebook; return what is shown below it."""
-        cell = self.page.locator(".jp-Notebook .jp-CodeCell").last
+        from playwright.sync_api import TimeoutError as Lost  # tests without a browser do without it
+
         number = self.page.locator(".jp-Notebook .jp-CodeCell").count() - 1
-        cell.locator(".cm-content").fill(code)
-        cell.locator(".cm-content").press("Shift+Enter")
         cell = self.page.locator(".jp-Notebook .jp-CodeCell").nth(number)
+        taken = cell.locator(".jp-InputArea-prompt:not(:text-is('[ ]:'))")
+        for _ in range(5):
+            # A notebook that has just been opened may be drawn once more, and what was typed is gone.
+            cell.locator(".cm-content").fill(code)
+            cell.locator(".cm-content").press("Shift+Enter")
+            with suppress(Lost):
+                taken.wait_for(timeout=5000)
+                break
         return cell.locator(".jp-OutputArea-output").inner_text().strip()
 
     def hosts(self):

@@ -1,5 +1,6 @@
 """A real nginx of one's own, unprivileged, with the one line that an administrator adds."""
 
+import json
 import os
 import shutil
 import socket
@@ -42,18 +43,19 @@ class Nginx:
         self.port = free_port()
         self.process = None
 
-    def settings(self, *names):
-        """Return the lines for jlabd's [nginx]."""
+    def settings(self, *names, listen=None, more=""):
+        """Return the lines for jlabd's [nginx]; `listen` is a list of addresses, else one without TLS."""
         command = f'"{self.binary}", "-p", "{self.folder}", "-c", "{self.folder}/nginx.conf"'
         shown = ", ".join(f'"{name}"' for name in names or ("127.0.0.1",))
         return f"""
 enabled = true
 config_dir = "{self.folder}/jlabd.d"
 group = "nogroup"
-listen = ["127.0.0.1:{self.port}"]
+listen = {json.dumps(listen or [f"127.0.0.1:{self.port}"])}
 server_name = [{shown}]
 test_command = [{command}, "-t"]
 reload_command = [{command}, "-s", "reload"]
+{more}
 """
 
     def prepare(self):
