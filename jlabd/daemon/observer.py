@@ -197,7 +197,7 @@ class Observer:
 
     async def _look_at_activity(self, spec: InstanceSpec, life: Life) -> None:
         try:
-            if self._of(spec.name, life).cpu_s is None:
+            if life == self._life(spec.name) and self._of(spec.name, life).cpu_s is None:
                 self._look_at_one_usage(spec.name)
             found = await self._eyes.activity(spec)
         except ActivityError as error:
