@@ -98,7 +98,8 @@ _TABLES = {
     "log.max_size": "Size at which the log is rotated.",
     "log.keep": "Rotated logs that are kept.",
     "log.compress": "Whether rotated logs are compressed.",
-    "kernel.asyncio_run": "Lets asyncio.run() work in notebooks as in a plain program.",
+    "kernel.asyncio_run": "Lets asyncio.run() and loop.run_until_complete() work in the notebooks of IPython kernels "
+    "as in a plain program.",
     "kernel.transport": "How kernels talk to the server: ipc through private sockets, or tcp through ports that every "
     "account of the machine reaches.",
     "nginx.client_max_body_size": "How large an upload may be.",

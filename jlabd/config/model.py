@@ -42,17 +42,6 @@ _KERNEL = KernelSpec()
 _ROUTE = RouteSpec()
 
 
-def only(default: object) -> AfterValidator:
-    """Refuse all but `default`, for what a later version will do."""
-
-    def check(value: object) -> object:
-        if value != default:
-            raise ValueError("is not available in this version, leave it out")
-        return value
-
-    return AfterValidator(check)
-
-
 def _restart(value: str) -> Restart:
     return Restart(value)
 
@@ -204,7 +193,7 @@ class LogTable(Table):
 class KernelTable(Table):
     """`kernel` of an instance."""
 
-    asyncio_run: Annotated[Flag, only(_KERNEL.asyncio_run)] = _KERNEL.asyncio_run
+    asyncio_run: Flag = _KERNEL.asyncio_run
     transport: Transport = _KERNEL.transport
 
 

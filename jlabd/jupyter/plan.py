@@ -10,6 +10,8 @@ from jlabd.jupyter.folder import SETTINGS_FILE
 from jlabd.spec import InstanceSpec
 
 NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
+OWN_STARTUP = "JLABD_PYTHONSTARTUP"
+"""Where `launcher/kernelstart.py` finds the PYTHONSTARTUP that the operator set."""
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PRIVATE_ADDRESSES = ("{port}", "{socket}")
 """Placeholders of a command that listens on an address of its own, behind the relay."""
@@ -37,7 +39,9 @@ def plan(
     cwd = spec.root_dir or account.home
     return Launch(
         argv=_command(spec, folder, launcher_dir, relay_python) if spec.command else _lab(spec, folder, launcher_dir),
-        env={**_environment(spec, account, folder, path, lang), "PWD": cwd, **extra_env, **spec.env},
+        env=_with_startup(
+            {**_environment(spec, account, folder, path, lang), "PWD": cwd, **extra_env, **spec.env}, spec, launcher_dir
+        ),
         cwd=cwd,
         account=account if switch_user else None,
         umask=spec.umask,
@@ -46,6 +50,14 @@ def plan(
         private_tmp=spec.private_tmp,
         mark=mark,
     )
+
+
+def _with_startup(env: Mapping[str, str], spec: InstanceSpec, launcher_dir: str) -> Mapping[str, str]:
+    """Return `env` with what kernels run first, if that is wanted; what they would have run comes after it."""
+    if not spec.kernel.asyncio_run or spec.command:
+        return env
+    own = {OWN_STARTUP: env["PYTHONSTARTUP"]} if env.get("PYTHONSTARTUP") else {}
+    return {**env, **own, "PYTHONSTARTUP": f"{launcher_dir}/kernelstart.py"}
 
 
 def _lab(spec: InstanceSpec, folder: str, launcher_dir: str) -> tuple[str, ...]:

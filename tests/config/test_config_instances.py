@@ -76,7 +76,7 @@ limits = {{ memory_max = "4G", memory_high = "3G", cpu_quota = "250%", tasks_max
 no_new_privileges = true
 private_tmp = true
 log = {{ max_size = "1M", keep = 0, compress = false }}
-kernel = {{ asyncio_run = false, transport = "tcp" }}
+kernel = {{ asyncio_run = true, transport = "tcp" }}
 nginx = {{ client_max_body_size = 0, read_timeout = "2h" }}
 """
 
@@ -127,7 +127,7 @@ def test_every_key(files):
         private_tmp=True,
         warm=False,
         log=LogSpec(2**20, 0, False),
-        kernel=KernelSpec(transport="tcp"),
+        kernel=KernelSpec(asyncio_run=True, transport="tcp"),
         route=RouteSpec(0, 7200),
     )
     assert configuration.sources == {"alice": str(files.main)}
@@ -266,21 +266,6 @@ def test_what_is_wrong_with_one(files, keys, expected):
     """Contradictions and wrong values of one instance are told with their key and line."""
     [told] = files.check(f"[instance.a]\n{keys}\n")
     assert told.startswith(f"jlabd.toml:3: instance.a.{expected}"), told
-
-
-@pytest.mark.parametrize(
-    ("value", "default"),
-    [
-        ("kernel.asyncio_run = true", "kernel.asyncio_run = false"),
-    ],
-)
-def test_keys_of_later_versions(files, value, default):
-    """A key whose feature comes later may have its default, and nothing else."""
-    key = value.split(" ")[0]
-    assert files.check(f"[instance.a]\n{value}\n") == [
-        f"jlabd.toml:2: instance.a.{key}: is not available in this version, leave it out"
-    ]
-    assert files.check(f"[instance.a]\n{default}\n") == []
 
 
 def test_sleep_is_for_jupyterlab(files):

@@ -10,11 +10,11 @@ import pytest
 
 from jlabd.core.launch import Account
 from jlabd.jupyter import folder as folders
-from jlabd.jupyter.launchers import install
+from jlabd.jupyter.launchers import SCRIPTS, install
 from jlabd.jupyter.plan import plan
 from jlabd.jupyter.secrets import Secrets
 from jlabd.jupyter.settings import encode, lab_settings
-from jlabd.spec import InstanceSpec, TcpListen, UnixListen
+from jlabd.spec import InstanceSpec, KernelSpec, TcpListen, UnixListen
 
 ALICE = Account("alice", 1001, 1002, (1002, 7), "/home/alice", "/bin/zsh")
 SECRETS = Secrets(token="tok", cookie_secret="ab" * 32, password_hash="sha1:x")
@@ -45,6 +45,18 @@ def test_operators_environment_stands_above():
     odd = "100% $HOME ${x} 'q' \"d\" ü \n"
     launch = planned(replace(LAB, env={"ODD": odd, "LANG": "xx"}), extra_env={"LANG": "yy", "MORE": "1"})
     assert (launch.env["ODD"], launch.env["LANG"], launch.env["MORE"]) == (odd, "xx", "1")
+
+
+def test_what_kernels_run_first():
+    """With `asyncio_run` kernels run our file first, which finds the operator's own; other programs are left alone."""
+    spec = replace(LAB, kernel=KernelSpec(asyncio_run=True))
+    assert planned(spec).env["PYTHONSTARTUP"] == "/l/kernelstart.py"
+    assert "JLABD_PYTHONSTARTUP" not in planned(spec).env
+    own = planned(replace(spec, env={"PYTHONSTARTUP": "/etc/startup.py"}))
+    assert (own.env["PYTHONSTARTUP"], own.env["JLABD_PYTHONSTARTUP"]) == ("/l/kernelstart.py", "/etc/startup.py")
+    assert planned(spec, extra_env={"PYTHONSTARTUP": "/x"}).env["JLABD_PYTHONSTARTUP"] == "/x"
+    assert "PYTHONSTARTUP" not in planned(replace(spec, command=("/bin/x",))).env
+    assert "PYTHONSTARTUP" not in planned(LAB).env
 
 
 def test_own_account_needs_no_switch():
@@ -105,7 +117,7 @@ def test_scripts_are_installed_for_everybody(tmp_path):
     finally:
         os.umask(old)
     assert folder.stat().st_mode & 0o7777 == 0o755
-    assert sorted(path.name for path in folder.iterdir()) == ["lab.py", "relay.py"]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(SCRIPTS)
     assert all(path.stat().st_mode & 0o7777 == 0o644 for path in folder.iterdir())
     assert "JupyterLab" in (folder / "lab.py").read_text()
 
