@@ -62,14 +62,15 @@ async def test_connections_are_limited(supervisor, monkeypatch):
     """One account cannot use up the daemon's descriptors; when it lets go it is served again."""
     monkeypatch.setattr(server_module, "MOST_OF_ONE_ACCOUNT", 2)
     async with served(supervisor) as path:
-        writers = [(await asyncio.open_unix_connection(path))[1] for _ in range(8)]
         before = _descriptors()
+        writers = [(await asyncio.open_unix_connection(path))[1] for _ in range(8)]
+        await until(lambda: _descriptors() >= before + 16)  # both ends of all eight
         for _ in range(20):
             assert parsed(await ask(path, b""))[0] == 503
-        await until(lambda: _descriptors() <= before)
+        await until(lambda: _descriptors() <= before + 16)
         for writer in writers:
             writer.close()
-        await until(lambda: _descriptors() <= before - 16)
+        await until(lambda: _descriptors() <= before)
         assert (await call(path, "GET", "/status"))[0] == 200
 
 
