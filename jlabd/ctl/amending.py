@@ -90,7 +90,7 @@ def _order(options: argparse.Namespace, order: dict[str, Any]) -> int:
     running, path = _configuration(options.socket)
     where = options.config or path or DEFAULT_CONFIG
     order |= {"config": os.path.abspath(where), "name": options.name}  # noqa: PTH100  (pathlib takes time to import)
-    done = subprocess.run(own_program("jlabd.amend"), input=dumps(order), check=False)
+    done = subprocess.run(own_program("jlabd.ctl.program", "jlabd.amend"), input=dumps(order), check=False)
     if done.returncode != DONE:
         return done.returncode
     if options.reload:

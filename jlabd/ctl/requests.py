@@ -193,4 +193,4 @@ def install(words: Sequence[str]) -> int:
 def _become(module: str, *words: str) -> int:
     """Go on as another program of ours, in a fresh interpreter."""
     sys.stdout.flush()
-    os.execv(sys.executable, own_program(module, *words))  # noqa: S606  (no shell is wanted)
+    os.execv(sys.executable, own_program("jlabd.ctl.program", module, *words))  # noqa: S606  (no shell is wanted)

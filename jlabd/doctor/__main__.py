@@ -19,9 +19,17 @@ _SIGNS = {Grade.GOOD: "ok", Grade.ADVICE: "advice", Grade.UNKNOWN: "?", Grade.WR
 def main() -> int:
     """Examine the machine and print what was found; returns 1 if something is wrong, else 0."""
     options = _options()
-    findings = list(examine(Path(options.config), options.socket))
-    print(json.dumps([asdict(finding) for finding in findings], indent=2) if options.json else report(findings))
-    return int(any(finding.grade is Grade.WRONG for finding in findings))
+    findings = []
+    for finding in examine(Path(options.config), options.socket):
+        findings.append(finding)
+        if not options.json:
+            print(told(finding), flush=True)  # what comes next may take its time
+    bad = sum(finding.grade is Grade.WRONG for finding in findings)
+    if options.json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        print(f"{bad} of {len(findings)} are wrong." if bad else "Nothing is wrong.")
+    return int(bad > 0)
 
 
 def examine(path: Path, socket: str) -> Iterator[Finding]:
@@ -46,16 +54,10 @@ def examine(path: Path, socket: str) -> Iterator[Finding]:
     yield from selinux.examine(wanted, pid)
 
 
-def report(findings: list[Finding]) -> str:
-    """Return the findings for people: a line for each, and the fix below."""
-    lines = []
-    for finding in findings:
-        lines.append(f"{_SIGNS[finding.grade]:>6}  {finding.subject}: {finding.sentence}")
-        if finding.fix:
-            lines.append(f"{'':>6}  → {finding.fix}")
-    bad = sum(finding.grade is Grade.WRONG for finding in findings)
-    lines.append(f"{bad} of {len(findings)} are wrong." if bad else "Nothing is wrong.")
-    return "\n".join(lines)
+def told(finding: Finding) -> str:
+    """Return a finding for people: a line, and the fix below."""
+    line = f"{_SIGNS[finding.grade]:>6}  {finding.subject}: {finding.sentence}"
+    return f"{line}\n{'':>6}  → {finding.fix}" if finding.fix else line
 
 
 def _options() -> argparse.Namespace:

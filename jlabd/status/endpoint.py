@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
 from typing import Any
@@ -35,6 +36,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 MOST_CONNECTIONS = 64
 IDLE_S = 10.0
 """A connection on which nothing is asked for so long is closed."""
+
+PAGE_S = 1.0
+"""For so long the page is not made anew, whoever asks: for hundreds of labs that takes a while."""
 
 POLICY_HEADER = "Content-Security-Policy"
 SAFE_HEADERS = {
@@ -67,6 +71,7 @@ class Endpoint:
         self._metrics_for = metrics
         self._document = document
         self._health = health
+        self._page_text, self._page_made_at = b"", float("-inf")
         self._runner = web.AppRunner(
             self._application(),
             access_log=None,
@@ -189,7 +194,9 @@ class Endpoint:
         return None
 
     async def _page(self, _request: web.Request) -> web.Response:
-        text = render(self._broadcast.snapshot(), self._broadcast.recent_events(), socket.gethostname())
+        if self._page_made_at < time.monotonic() - PAGE_S:
+            text = render(self._broadcast.snapshot(), self._broadcast.recent_events(), socket.gethostname())
+            self._page_text, self._page_made_at = text.encode(errors="replace"), time.monotonic()
         headers = {POLICY_HEADER: POLICY, "Referrer-Policy": "no-referrer"}
         return web.Response(
             body=text.encode(errors="replace"), content_type="text/html", charset="utf-8", headers=headers

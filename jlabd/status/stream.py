@@ -64,6 +64,8 @@ class Broadcast:
         self._watching: asyncio.Task[None] | None = None
         self._events: Subscription | None = None
         self._last: Document = {}
+        self._whole = b""
+        """The `status` message for new clients, as long as it is true: making one takes a while with many labs."""
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Answer with the stream; returns when the client has gone, is too slow, or `end` was called."""
@@ -74,10 +76,10 @@ class Broadcast:
         response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: "text/event-stream"})
         response.force_close()
         await response.prepare(request)
+        self._watch()
         queue = self._join(request.headers.get("Last-Event-ID", ""))
         sending = asyncio.create_task(_send(queue, response))
         self._clients[queue] = sending
-        self._watch()
         try:
             with suppress(asyncio.CancelledError, ConnectionError, TimeoutError):
                 await sending
@@ -111,7 +113,8 @@ class Broadcast:
         """Return the queue of a new client, with what it has to know first."""
         queue: asyncio.Queue[bytes] = asyncio.Queue(QUEUE)
         events = b"".join(self._told(event) for event in self._missed(last_id))
-        queue.put_nowait(b"retry: %d\n" % RETRY_MS + message("status", self.snapshot()) + events)
+        self._whole = self._whole or message("status", self.snapshot())
+        queue.put_nowait(b"retry: %d\n" % RETRY_MS + self._whole + events)
         return queue
 
     def _missed(self, last_id: str) -> list[Document]:
@@ -131,6 +134,7 @@ class Broadcast:
         if not self._clients and self._watching is not None and self._events is not None:
             self._watching.cancel()
             self._watching = None
+            self._whole = b""
             self._events.close()
 
     def _watch(self) -> None:
@@ -153,7 +157,7 @@ class Broadcast:
 
     def _news(self) -> bytes:
         """Return the message that says what became different since the last time; empty if nothing did."""
-        before, self._last = self._last, self._document()
+        before, self._last, self._whole = self._last, self._document(), b""
         if [entry["name"] for entry in before["instances"]] != [entry["name"] for entry in self._last["instances"]]:
             return message("status", self.snapshot())
         pairs = zip(before["instances"], self._last["instances"], strict=True)

@@ -170,7 +170,19 @@ async def test_followed_log_into_head(path, supervisor):
     await until(lambda: not supervisor.following)
 
 
-@pytest.mark.parametrize("words", ["status", "status --json", "events", "--no-color status", "--help"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "status",
+        "status --json",
+        "events",
+        "--no-color status",
+        "--help",
+        "completion bash",
+        "doctor --config /nonexistent",
+        "add x --config /nonexistent",
+    ],
+)
 async def test_reader_that_is_gone(path, supervisor, words):
     """Whatever is written into a pipe that nobody reads, there is no traceback."""
     for n in range(500):
@@ -182,7 +194,22 @@ async def test_reader_that_is_gone(path, supervisor, words):
         env=environment(path),
     )
     _, err = await asyncio.wait_for(process.communicate(), 30)
-    assert err in (b"141\n", b"0\n")
+    assert err.splitlines()[-1] in {b"141", b"0"} or b"/nonexistent" in err
+    assert b"Traceback" not in err
+    assert b"Exception" not in err
+
+
+async def test_ctrl_c_of_a_program_behind_a_command(path, tmp_path):
+    """A doctor who waits for a slow nginx ends without a traceback."""
+    config, marker = tmp_path / "jlabd.toml", tmp_path / "waits"
+    slow = f'["sh", "-c", "touch {marker}; exec sleep 60", "-t"]'
+    config.write_text(f'[daemon]\ninclude = ""\n[nginx]\ntest_command = {slow}\n')
+    process = await begin(path, "doctor", "--config", str(config))
+    await until(marker.exists, 30)
+    process.send_signal(signal.SIGINT)
+    out, err = await asyncio.wait_for(process.communicate(), 30)
+    assert (process.returncode, err) == (130, b"")
+    assert f"ok  configuration: {config} is in order".encode() in out  # told before
 
 
 async def test_ctrl_c_while_following(path, supervisor):

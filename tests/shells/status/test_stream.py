@@ -164,6 +164,26 @@ async def test_silence_is_no_death(endpoint, monkeypatch):
         assert (await skip_to(client, "beat"))["data"].keys() == {"now"}
 
 
+async def test_a_crowd_is_told_what_was_made_once(endpoint, daemon, monkeypatch):
+    """Who comes soon after another gets the same bytes; who comes after a change, the new state."""
+    monkeypatch.setattr(stream, "LOOK_S", 60.0)
+    made = []
+    snapshot = endpoint._broadcast.snapshot
+    endpoint._broadcast.snapshot = lambda: made.append(1) or snapshot()
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(10):
+            client = await stack.enter_async_context(listening(endpoint))
+            await skip_to(client, "status")
+        assert len(made) == 1
+        daemon.instances[0]["cpu_percent"] = 50.0  # not told yet, so who comes now is told later
+        late = await stack.enter_async_context(listening(endpoint))
+        assert (await skip_to(late, "status"))["data"]["document"]["instances"][0]["cpu_percent"] == 2.0
+        daemon.journal.record("alice", "x", None, "x")
+        assert (await skip_to(late, "changes"))["data"]["instances"] == {"alice": {"cpu_percent": 50.0}}
+        last = await stack.enter_async_context(listening(endpoint))
+        assert (await skip_to(last, "status"))["data"]["document"]["instances"][0]["cpu_percent"] == 50.0
+
+
 async def test_nobody_listens(endpoint, daemon, monkeypatch):
     """Nothing is made for nobody, and nothing is left of who was there."""
     monkeypatch.setattr(stream, "LOOK_S", 0.01)
