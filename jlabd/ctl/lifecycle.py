@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 def ask(socket: str, verb: str, names: Sequence[str], *, wait: bool, timeout_s: float | None) -> int:
     """Start, stop or restart the named instances (none: all), and wait for it unless that is not wanted."""
     wish = {"names": list(names)} if names else {"all": True}
-    reply = request(socket, "POST", f"/{verb}", wish | {"wait": wait, "timeout": timeout_s}, timeout=None)
     with Waiting(f"the {verb} of {_said(names)}") as waiting:
+        reply = request(socket, "POST", f"/{verb}", wish | {"wait": wait, "timeout": timeout_s}, timeout=None)
         for line in reply.lines():
             message = loads(line)
             if "done" in message:
