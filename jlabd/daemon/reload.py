@@ -15,6 +15,7 @@ from jlabd.config.loaded import Loaded
 from jlabd.config.problems import ConfigError, Problem
 from jlabd.core.reconcile import Plan, reconcile
 from jlabd.daemon.front_door import FrontDoor
+from jlabd.nginx.render import RenderError
 from jlabd.processes.command import run
 from jlabd.spec import Configuration, DaemonSpec, InstanceSpec
 from jlabd.status.journal import Journal
@@ -69,7 +70,7 @@ class Reloader:
             try:
                 candidate = await self._candidate()
                 if dry_run:
-                    return _document(candidate, nginx=await self._front_door.preview(candidate.configuration))
+                    return _document(candidate, nginx=await self._preview(candidate.configuration))
                 return await self._commit(candidate, by)
             except ConfigError as error:
                 return self._refused(by, dry_run, [str(problem) for problem in error.problems])
@@ -88,6 +89,13 @@ class Reloader:
         if result.timed_out:
             raise ReloadRefusedError(f"{path} could not be read within {TIMEOUT_S:.0f} s.")
         return what_was_read(path, result.status, result.output)
+
+    async def _preview(self, configuration: Configuration) -> str:
+        """Return what would change for nginx. Raises ReloadRefusedError."""
+        try:
+            return await self._front_door.preview(configuration)
+        except (RenderError, OSError) as error:
+            raise ReloadRefusedError(str(error)) from error
 
     async def _commit(self, candidate: Candidate, by: str) -> dict[str, Any]:
         outcome = await self._front_door.publish(candidate.configuration)

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from jlabd.config.accounts import whose_daemon
-from jlabd.doctor import configuration, labs, limits, nginx, selinux, surroundings
+from jlabd.doctor import configuration, labs, limits, nginx, selinux, surroundings, tls
 from jlabd.doctor.findings import Finding, Grade
 
 _SIGNS = {Grade.GOOD: "ok", Grade.ADVICE: "advice", Grade.UNKNOWN: "?", Grade.WRONG: "WRONG"}
@@ -51,6 +51,7 @@ def examine(path: Path, socket: str) -> Iterator[Finding]:
     yield from labs.examine(wanted, whose_daemon(path))
     yield from limits.examine(wanted, pid)
     yield from nginx.examine(wanted.nginx)
+    yield from tls.examine(wanted)
     yield from selinux.examine(wanted, pid)
 
 

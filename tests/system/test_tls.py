@@ -80,6 +80,23 @@ def test_a_certificate_that_is_renewed_badly(place):
     assert place.daemon.ctl("reload").returncode == 0
 
 
+def test_a_template_that_is_wrong(place):
+    """What cannot be filled in is refused with file and line, tried out or in earnest; the lab is not touched."""
+    before = place.daemon.path.read_text(), place.daemon.instance("alice")["pid"]
+    template = place.nginx.folder / "own.j2"
+    template.write_text('{% include "location.conf.j2" %}\n{{ nmae }}\n')
+    place.daemon.path.write_text(f'{before[0]}nginx.template = "{template}"\n')
+    for words in (["--dry-run"], []):
+        refused = place.daemon.ctl("reload", *words)
+        assert (refused.returncode, f"{template}:2: 'nmae' is undefined." in refused.stderr) == (1, True), refused
+    template.write_text(template.read_text().replace("nmae", "'# ' ~ name"))
+    assert "+# alice" in place.daemon.ctl("reload", "--dry-run", check=True).stdout
+    place.daemon.ctl("reload", check=True)
+    place.daemon.path.write_text(before[0])
+    place.daemon.ctl("reload", check=True)
+    assert place.daemon.instance("alice")["pid"] == before[1]
+
+
 def test_a_certificate_that_is_gone_when_the_daemon_starts(place):
     """Labs do not depend on it: the daemon takes over the lab and says what is missing, and nginx serves on."""
     before = place.daemon.instance("alice")["pid"]
@@ -91,4 +108,4 @@ def test_a_certificate_that_is_gone_when_the_daemon_starts(place):
     until(lambda: place.daemon.document()["nginx"]["error"] == reason, 20, "the daemon to say so")
     place.authority.live("lab", place.wrong)
     place.daemon.ctl("reload", check=True)
-    assert place.daemon.document()["nginx"] == {"ok": True, "generation": 2, "error": None}
+    assert (place.daemon.document()["nginx"]["ok"], place.daemon.document()["nginx"]["error"]) == (True, None)
