@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from jlabd.config.importers.findings import Fact, ImportFailedError, Key, Remark, quoted
 from jlabd.config.importers.render import render
-from jlabd.config.importers.settle import Instance
+from jlabd.config.importers.settle import NOBODY, Instance
 from jlabd.config.problems import Problem, dotted
 from jlabd.config.read import check
 
@@ -19,7 +20,7 @@ _SECRET = frozenset({"password_hash", "env"})
 
 def passing(instances: Sequence[Instance], nginx: dict[Key, Fact], left: list[Remark], files: Sequence[str]) -> str:
     """Return text that passes, for a daemon of root's. Raises ImportFailedError if none does."""
-    rounds = sum(len(instance.keys) for instance in instances) + len(nginx) + 1
+    rounds = sum(len(instance.keys) + 1 for instance in instances) + len(nginx) + 1
     for _ in range(rounds):
         text = render(instances, nginx, left, files)
         problems = [p for p in check(_PATH, uid=0, texts={_PATH: (text + _ALONE).encode()}) if p.file == str(_PATH)]
@@ -27,37 +28,54 @@ def passing(instances: Sequence[Instance], nginx: dict[Key, Fact], left: list[Re
             return text
         places = _places(instances, nginx, left)
         if not any([_left_out(problem, places) for problem in problems]):  # noqa: C419  (each is to be left out)
-            problem = problems[0]
-            raise ImportFailedError(
-                f"what was made of it would not pass jlabd --check: {problem.key}: {problem.message}"
-            )
-    raise ImportFailedError("what was made of it would not pass jlabd --check")
+            break
+    raise ImportFailedError(
+        f"what was made of it would not pass jlabd --check: {problems[0].key}: {problems[0].message}"
+    )
 
 
-_Places = dict[str, tuple[dict[Key, Fact], Key, list[Remark]]]
-"""From keys as problems name them to where they are, and where it is said that they are left out."""
+@dataclass(frozen=True, slots=True)
+class _Spot:
+    """Where a key is, and where it is said that it is left out."""
+
+    keys: dict[Key, Fact]
+    key: Key
+    remarks: list[Remark]
 
 
-def _places(instances: Sequence[Instance], nginx: dict[Key, Fact], left: list[Remark]) -> _Places:
-    shared: _Places = {dotted(key): (nginx, key, left) for key in nginx}
-    own: _Places = {
-        dotted(("instance", instance.name, *key)): (instance.keys, key, instance.remarks)
+def _places(instances: Sequence[Instance], nginx: dict[Key, Fact], left: list[Remark]) -> dict[str, _Spot]:
+    """Return where the keys are, by their names in problems."""
+    shared = {dotted(key): _Spot(nginx, key, left) for key in nginx}
+    own = {
+        dotted(("instance", instance.name, *key)): _Spot(instance.keys, key, instance.remarks)
         for instance in instances
         for key in instance.keys
     }
     return shared | own
 
 
-def _left_out(problem: Problem, places: _Places) -> bool:
-    """Leave out the key that has a problem, or that holds what has one; return whether there was one."""
-    written = problem.key
-    while written and written not in places:
-        written = written[: max(written.rfind("."), written.rfind("["), 0)]
-    if not written:
+def _left_out(problem: Problem, places: dict[str, _Spot]) -> bool:
+    """Leave out what has a problem, or holds what has one, or causes one; return whether there was anything."""
+    spot = next((found for name in _suspects(problem.key) if (found := places.pop(name, None))), None)
+    if spot is None:
         return False
-    keys, key, remarks = places.pop(written)
-    remarks.append(_remark(keys.pop(key), key, problem))
+    fact = spot.keys.pop(spot.key)
+    spot.remarks.append(_remark(fact, spot.key, problem))
+    if spot.key == ("user",):
+        spot.keys[spot.key] = Fact(spot.key, NOBODY, fact.place, "the account whose lab it is")
     return True
+
+
+def _suspects(written: str) -> Iterator[str]:
+    """Yield the key that a problem names, those around it, and those that make it need one."""
+    around = written
+    while around:
+        yield around
+        around = around[: max(around.rfind("."), around.rfind("["), 0)]
+    if written.endswith(".base_url"):
+        yield written.removesuffix("base_url") + "server_name"
+    if written.endswith(".nginx.tls_certificate"):
+        yield "nginx.listen"
 
 
 def _remark(fact: Fact, key: Key, problem: Problem) -> Remark:

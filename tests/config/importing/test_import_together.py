@@ -103,6 +103,26 @@ def test_what_jlabd_would_refuse_becomes_a_comment(files):
     assert "verysecret" not in result.text
 
 
+def test_what_only_becomes_wrong_together(files):
+    """Whatever makes a key necessary that is not there is left out itself, and what is left passes."""
+    result = files.one("x.ini", "[program:x]\nuser=al ice\ncommand=/v/bin/jupyter lab\n")
+    assert result.only["user"] == "CHANGE-ME"
+    assert "cannot be an account" in result.why("user = 'al ice'")
+
+    program = "[program:{0}]\nuser={0}\ncommand=/v/bin/jupyter lab --port={1}\n"
+    server = "server {{ server_name x.example.org; location / {{ proxy_pass http://127.0.0.1:{0}; }} }}\n"
+    two = {"y.ini": program.format("alice", 1001) + program.format("bob", 1002)}
+    result = files.imported(two | {"y.conf": server.format(1001) + server.format(1002)})
+    assert result.table["instance"]["alice"]["server_name"] == "x.example.org"
+    assert "server_name" not in result.table["instance"]["bob"]
+    assert "is taken by instance alice" in result.why("server_name = 'x.example.org'")
+
+    tls = server.format(1001).replace("server {", "server { listen 443 ssl; include snippets/certificate.conf;")
+    result = files.imported({"z.ini": program.format("alice", 1001), "z.conf": tls.replace("443", "8443")})
+    assert "nginx" not in result.table
+    assert "is missing" in result.why("listen = ['8443 ssl']")
+
+
 def test_pip_user_and_system_python(files):
     """A JupyterLab of the system's Python, or of pip install --user, is no environment that jlabd could run."""
     for path in ("/usr/local/bin/jupyter-lab", "/home/bob/.local/bin/jupyter-lab", "/usr/bin/jupyter lab"):
