@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
 import ssl
 import stat
+from collections.abc import Iterator
 
 _LARGEST = 1024 * 1024
 
@@ -38,28 +40,41 @@ def fingerprint(path: str, key_path: str) -> str:
     content = _read(path, of_key=False)
     if b"-----BEGIN " not in content:
         raise CertificateError(f"{path} is not a certificate in PEM format (-----BEGIN CERTIFICATE-----)")
-    if b"-----BEGIN " not in (key := _read(key_path, of_key=True)) or b"PRIVATE KEY-----" not in key:
+    key = _read(key_path, of_key=True)
+    if b"-----BEGIN " not in key or b"PRIVATE KEY-----" not in key:
         raise CertificateError(f"{key_path} is not a private key in PEM format", of_key=True)
-    _fit(path, key_path)
+    try:
+        with _in_memory(content) as content_copy, _in_memory(key) as key_copy:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(content_copy, key_copy, password=_refuse)
+    except (ssl.SSLError, _KeyIsEncryptedError) as error:
+        raise _misfit(path, key_path, error) from None
+    except OSError as error:
+        raise CertificateError(f"{path} cannot be looked at: {error.strerror or error}") from None
     return hashlib.sha256(content).hexdigest()
 
 
-def _fit(path: str, key_path: str) -> None:
-    """Let OpenSSL load both as a web server would. Raises CertificateError."""
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(path, key_path, password=_refuse)
-    except _KeyIsEncryptedError:
-        raise CertificateError(
+@contextlib.contextmanager
+def _in_memory(content: bytes) -> Iterator[str]:
+    """Give the path of a copy: what OpenSSL reads by name cannot become another file, or a pipe, since we looked."""
+    descriptor = os.memfd_create("certificate", os.MFD_CLOEXEC)
+    with open(descriptor, "wb") as file:  # noqa: PTH123  (a descriptor, not a path)
+        file.write(content)
+        file.flush()
+        yield f"/proc/self/fd/{descriptor}"
+
+
+def _misfit(path: str, key_path: str, error: Exception) -> CertificateError:
+    """Say why OpenSSL cannot use the two together, as a web server would."""
+    if isinstance(error, _KeyIsEncryptedError):
+        return CertificateError(
             f"{key_path} is protected by a passphrase, for which nginx would ask at every start; "
             "write it anew without one (openssl pkey -in OLD -out NEW)",
             of_key=True,
-        ) from None
-    except ssl.SSLError as error:
-        if error.reason == "KEY_VALUES_MISMATCH":
-            raise CertificateError(f"{key_path} is not the key of the certificate {path}", of_key=True) from None
-        raise CertificateError(f"{path} and {key_path} cannot be used by OpenSSL: {error.reason or error}") from None
-    except OSError as error:  # replaced since it was read
-        raise _unusable(path, error, of_key=False) from None
+        )
+    reason = getattr(error, "reason", None) or error
+    if reason == "KEY_VALUES_MISMATCH":
+        return CertificateError(f"{key_path} is not the key of the certificate {path}", of_key=True)
+    return CertificateError(f"{path} and {key_path} cannot be used by OpenSSL: {reason}")
 
 
 def _refuse() -> str:

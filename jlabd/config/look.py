@@ -20,7 +20,7 @@ from jlabd.ownership import why_not_only_root
 from jlabd.spec import NginxSpec, RouteSpec
 
 PATIENCE_S = 1.0
-"""How long a certificate and a key may not fit: programs that renew them replace one after the other."""
+"""How long certificates and keys may not fit: programs that renew them replace one after the other."""
 
 _STEP_S = 0.2
 
@@ -29,9 +29,9 @@ def look(main: Source, nginx: NginxSpec, instances: Iterable[Built], uid: int) -
     """Yield a problem for each file that cannot be used, for a daemon of user `uid`."""
     if not nginx.enabled:
         return
-    built = list(instances)
+    built, deadline = list(instances), time.monotonic() + PATIENCE_S
     if pair := shared_certificate(nginx):
-        yield from (main.problem(("nginx", *key), wrong) for key, wrong in _about_pair(pair))
+        yield from (main.problem(("nginx", *key), wrong) for key, wrong in _about_pair(pair, deadline))
     elif any(map(speaks_tls, nginx.listen)) and not any(spec.route.tls_certificate for _, spec in built):
         yield main.problem(("nginx", "tls_certificate"), "is missing: nginx.listen says ssl; write the path of one")
     for key in ("acme_root", "access_log_dir"):
@@ -39,25 +39,25 @@ def look(main: Source, nginx: NginxSpec, instances: Iterable[Built], uid: int) -
         if folder and not _may_be_folder(folder):
             yield main.problem(("nginx", key), f"{folder} is not a folder, make it or write another one")
     for draft, spec in built:
-        yield from (draft.problem(("nginx", *key), wrong) for key, wrong in _about_route(spec.route, uid))
+        yield from (draft.problem(("nginx", *key), wrong) for key, wrong in _about_route(spec.route, uid, deadline))
 
 
-def _about_route(route: RouteSpec, uid: int) -> Iterator[tuple[Key, str]]:
+def _about_route(route: RouteSpec, uid: int, deadline: float) -> Iterator[tuple[Key, str]]:
     if route.tls_certificate and route.tls_certificate_key:
-        yield from _about_pair(Certificate(route.tls_certificate, route.tls_certificate_key))
+        yield from _about_pair(Certificate(route.tls_certificate, route.tls_certificate_key), deadline)
     if route.template and (wrong := _about_template(Path(route.template), uid)):
         yield ("template",), wrong
 
 
-def _about_pair(pair: Certificate) -> Iterator[tuple[Key, str]]:
+def _about_pair(pair: Certificate, deadline: float) -> Iterator[tuple[Key, str]]:
     # What an ordinary user may not read may be in order; who runs nginx will see.
-    if pair.key_path and (error := _settled(pair)) and (os.geteuid() == 0 or not isinstance(error, UnreadableError)):
+    error = _settled(pair, deadline) if pair.key_path else None
+    if error is not None and (os.geteuid() == 0 or not isinstance(error, UnreadableError)):
         yield (("tls_certificate_key" if error.of_key else "tls_certificate"),), str(error)
 
 
-def _settled(pair: Certificate) -> CertificateError | None:
-    """Return why a certificate cannot be used, after some patience."""
-    deadline = time.monotonic() + PATIENCE_S
+def _settled(pair: Certificate, deadline: float) -> CertificateError | None:
+    """Return why a certificate cannot be used, once the monotonic clock is at `deadline`."""
     while True:
         try:
             fingerprint(pair.path, pair.key_path)
