@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import tomllib
 from collections.abc import Callable, MutableMapping
@@ -44,6 +45,7 @@ def rewrite(path: Path, compose: Callable[[Source], str], *, main: Path | None =
     It is judged for a daemon of user `uid`, by default of this process.
     """
     target = path.resolve(strict=True)
+    _distrust(path, target.parent)
     status = target.stat()
     before = target.read_bytes()
     data = compose(parse_source(path, before)).encode()
@@ -52,6 +54,13 @@ def rewrite(path: Path, compose: Callable[[Source], str], *, main: Path | None =
     if target.read_bytes() != before:
         raise _refused(path, "was changed by somebody else at this moment; nothing was written, try again")
     write_atomically(target, data, stat.S_IMODE(status.st_mode), (status.st_uid, status.st_gid))
+
+
+def _distrust(path: Path, folder: Path) -> None:
+    """Refuse to write as root where somebody else could put something in the way. Raises ConfigError, OSError."""
+    status = folder.stat()
+    if os.geteuid() == 0 and (status.st_uid != 0 or status.st_mode & stat.S_IWOTH):
+        raise _refused(path, f"lies in the folder {folder}, which others than root control; change it as its owner")
 
 
 def _new_problems(target: Path, data: bytes, main: Path, uid: int | None) -> list[Problem]:

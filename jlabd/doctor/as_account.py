@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import select
+import signal
+import time
 from collections.abc import Callable
 from typing import Any
 
 MOST = 1 << 20
 """Bytes of an answer."""
+PATIENCE_S = 10.0
+"""A file system that takes longer hangs."""
 
 
 class NotAllowedError(Exception):
@@ -39,10 +44,25 @@ def look(account: pwd.struct_passwd, question: Callable[[], Any]) -> Any:
         finally:
             os._exit(0)
     os.close(writing)
-    with open(reading, "rb") as pipe:  # noqa: PTH123
-        answer = pipe.read(MOST)
-    os.waitpid(pid, 0)
+    answer = _read(reading, time.monotonic() + PATIENCE_S)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, os.WNOHANG if answer is None else 0)  # what hangs in the kernel does not end either
+    if answer is None:
+        raise OSError(f"{account.pw_name}'s files do not answer within {PATIENCE_S:g} s")
     try:
         return json.loads(answer)
     except ValueError:
         raise OSError(f"cannot look as {account.pw_name}") from None
+
+
+def _read(pipe: int, deadline: float) -> bytes | None:
+    """Return all that comes until the other end is closed, None if that takes too long; close the pipe."""
+    answer = b""
+    with open(pipe, "rb", buffering=0) as file:
+        while len(answer) < MOST:
+            if not select.select([file], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                return None
+            if not (data := file.read(MOST)):
+                break
+            answer += data
+    return answer

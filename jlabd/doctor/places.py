@@ -35,7 +35,7 @@ def survey(folder: str, programs: list[str], venv: str, home: str) -> dict[str, 
 
 def _folder(path: str) -> str:
     try:
-        os.listdir(path)  # noqa: PTH208  (a path that may be anything)
+        os.scandir(path).close()
     except OSError as error:
         return (error.strerror or str(error)).lower() + _culprit(path)
     return "" if os.access(path, os.W_OK | os.X_OK) else READ_ONLY
@@ -88,7 +88,8 @@ def _broken_kernels(venv: str, home: str) -> Iterator[tuple[str, str]]:
 
 def _kernels_program(description: Path) -> str:
     try:
-        with description.open("rb") as file:
+        # Not blocking: a FIFO of that name must not stop us.
+        with open(os.open(description, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123
             argv = json.loads(file.read(LARGEST))["argv"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""

@@ -48,6 +48,8 @@ SAFE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 READS = ("GET", "HEAD")
+FOREIGN = ("cross-site", "same-site")
+"""A browser that asks on behalf of somebody else's page says so. It could not read the answer, but take up our time."""
 LOCAL_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost")
 
 
@@ -191,6 +193,8 @@ class Endpoint:
             return _problem(400, "a request must have one Host header")
         if not _is_local(hosts[0], self._listen):
             return _problem(421, "the Host of the request is not a name of this machine")
+        if request.headers.get("Sec-Fetch-Site") in FOREIGN and request.headers.get("Sec-Fetch-Mode") != "navigate":
+            return _problem(403, "this is not for the pages of others")
         return None
 
     async def _page(self, _request: web.Request) -> web.Response:

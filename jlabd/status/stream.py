@@ -73,7 +73,7 @@ class Broadcast:
             return web.Response(content_type="text/event-stream")
         if len(self._clients) >= MOST_CLIENTS:
             return web.Response(status=503, text="too many are listening already\n", headers={"Retry-After": "30"})
-        response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: "text/event-stream"})
+        response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: "text/event-stream", "X-Accel-Buffering": "no"})
         response.force_close()
         await response.prepare(request)
         self._watch()

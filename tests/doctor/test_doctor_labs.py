@@ -8,13 +8,14 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import MappingProxyType
 
 import pytest
 from rig.users import account
 
-from jlabd.doctor import labs, surroundings
+from jlabd.doctor import as_account, labs, surroundings
 from jlabd.doctor.as_account import NotAllowedError, look
 from jlabd.doctor.findings import Grade
 from jlabd.doctor.places import survey
@@ -101,6 +102,14 @@ def test_kernels(venv, tmp_path, content):
     assert found(instance(root_dir=str(tmp_path), venv=str(venv))).startswith("ok")
 
 
+def test_a_pipe_in_the_place_of_a_kernel(venv, tmp_path):
+    """What would never end to be read is not read."""
+    folder = venv / "share/jupyter/kernels/trap"
+    folder.mkdir(parents=True)
+    os.mkfifo(folder / "kernel.json")
+    assert found(instance(root_dir=str(tmp_path), venv=str(venv))).startswith("ok")
+
+
 def test_a_real_environment(lab4_venv):
     """A real JupyterLab is recognised."""
     seen = survey("/tmp", [f"{lab4_venv}/bin/python"], str(lab4_venv), "/tmp")
@@ -120,7 +129,7 @@ def test_open_secrets(venv, tmp_path):
 
 
 @pytest.mark.root
-def test_with_the_users_eyes(venv, tmp_path):
+def test_with_the_users_eyes(venv, tmp_path, monkeypatch):
     """What root could open is closed for the lab's user, and the folder that closes it is named."""
     with account() as alice:
         closed = tmp_path / "closed"
@@ -137,6 +146,9 @@ def test_with_the_users_eyes(venv, tmp_path):
         ]
         with pytest.raises(OSError, match="cannot look as"):
             look(alice, lambda: sys.exit(1))
+        monkeypatch.setattr(as_account, "PATIENCE_S", 0.2)
+        with pytest.raises(OSError, match=r"do not answer within 0.2 s"):
+            look(alice, lambda: time.sleep(60))
 
 
 @pytest.mark.root

@@ -301,6 +301,7 @@
     if (id && said.has(id)) return;
     said.add(id);
     const item = document.createElement("li");
+    item.dataset.id = id;
     const time = span("time", "quiet", clock(event.time));
     time.dateTime = event.time;
     item.append(time, " ", span("b", "", event.instance ?? "jlabd"), " ");
@@ -311,7 +312,10 @@
     item.append(span("span", "", event.reason));
     const list = part("events");
     list.prepend(item);
-    while (list.children.length > EVENTS) list.lastElementChild.remove();
+    while (list.children.length > EVENTS) {
+      said.delete(list.lastElementChild.dataset.id);
+      list.lastElementChild.remove();
+    }
     part("nothing").hidden = true;
   };
 

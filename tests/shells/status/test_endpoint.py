@@ -134,6 +134,25 @@ async def test_other_hosts_are_refused(host):
         assert b"alice" not in body
 
 
+@pytest.mark.parametrize(
+    ("site", "mode", "status"),
+    [
+        ("cross-site", "cors", 403),
+        ("same-site", "no-cors", 403),
+        ("cross-site", "navigate", 200),
+        ("same-origin", "cors", 200),
+        ("none", "navigate", 200),
+    ],
+)
+@pytest.mark.parametrize("path", ["/status", "/events"])
+async def test_not_for_the_pages_of_others(path, site, mode, status):
+    """What the page of some other site asks for in a person's browser is refused; a link from there may be followed."""
+    async with _serving() as address:
+        head = f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        asked = f"{head}Sec-Fetch-Site: {site}\r\nSec-Fetch-Mode: {mode}\r\n\r\n"
+        assert (await _send(address, asked.encode()))[0] == status
+
+
 async def test_missing_and_double_host_are_refused():
     """A request must say exactly one Host."""
     async with _serving() as address:
