@@ -16,6 +16,7 @@ _UNCONFINED = frozenset({"unconfined_service_t", "initrc_t", "init_t", "unconfin
 """Domains in which a jlabd runs that has no policy module."""
 _STRANGE = frozenset({"default_t", "unlabeled_t", "file_t", "var_run_t", "etc_t", "var_t", "tmp_t"})
 """Types that nothing of ours has once it is labelled."""
+_PLACES = "/etc/jlabd.toml /etc/jlabd.d /etc/nginx/jlabd.d /run/jlabd /var/lib/jlabd /var/log/jlabd"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,7 @@ def _fix_of_ours(denial: Denial) -> str:
             f"'{denial.object or 'VENV'}'; restorecon -v '{denial.object or 'VENV'}'"
         )
     if denial.target in _STRANGE:
-        return "restorecon -Rv /etc/jlabd.toml /etc/jlabd.d /etc/nginx/jlabd.d /run/jlabd /var/lib/jlabd /var/log/jlabd"
+        return f"restorecon -Rv {denial.object if denial.object.startswith('/') else _PLACES}"
     return (
         "please report this line; until it is mended: semanage permissive -a jlabd_t, "
         "or ausearch -m avc -c jlabd --raw | audit2allow -M jlabd-local && semodule -i jlabd-local.pp"

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jlabd.install.place import CONFIG, NotInstalledError, Planned, find, plan
-from jlabd.install.work import edited, install, refuse_beside_package, uninstall
+from jlabd.install.place import CONFIG, UNIT_DIR, UNITS, NotInstalledError, Planned, find, plan
+from jlabd.install.work import edited, install, refuse_beside_package, refuse_what_others_can_change, uninstall
 
 GROUP = "jlabd"
 ROOT = Path("/")
@@ -64,6 +64,8 @@ def _install(options: argparse.Namespace) -> int:
             _print(file)
         return 0
     _need_root()
+    package = Path(__file__).parent.parent
+    refuse_what_others_can_change([installation.programs / "jlabd", Path(sys.executable), package / "main.py"])
     if (conflicts := edited(planned, ROOT)) and not options.force:
         raise NotInstalledError(
             f"{', '.join(conflicts)}: not as jlabctl wrote it. Nothing was changed. Use `systemctl edit` for changes "
@@ -92,7 +94,8 @@ def _make_group() -> None:
 
 def _uninstall() -> int:
     refuse_beside_package(ROOT)
-    subprocess.run(["systemctl", "disable", "--now", "--quiet", "jlabd.service"], check=False)
+    if os.path.lexists(f"{UNIT_DIR}/{UNITS[0]}"):
+        _run(["systemctl", "disable", "--now", "--quiet", UNITS[0]])
     for sentence in uninstall(ROOT):
         print(sentence)
     _run(["systemctl", "daemon-reload"])

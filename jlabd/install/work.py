@@ -20,6 +20,7 @@ from jlabd.install.place import (
     Planned,
     is_as_written,
 )
+from jlabd.ownership import why_not_only_root
 
 
 def refuse_beside_package(root: Path) -> None:
@@ -31,6 +32,15 @@ def refuse_beside_package(root: Path) -> None:
                     f"{folder}/{unit} is there: jlabd was installed from a package, and is a service already. Use that "
                     "one (systemctl enable --now jlabd), or remove the package first."
                 )
+
+
+def refuse_what_others_can_change(places: Iterable[Path]) -> None:
+    """Refuse programs that others than root could change: root is to run them. Raises NotInstalledError, OSError."""
+    for place in places:
+        if why := why_not_only_root(place):
+            raise NotInstalledError(
+                f"root would run {place}, but {why}: install jlabd where only root can write, in /opt/jlabd say."
+            )
 
 
 def edited(planned: Iterable[Planned], root: Path) -> list[str]:

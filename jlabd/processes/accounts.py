@@ -34,8 +34,18 @@ def _lookup(user: str | None, group: str | None) -> Account:
         groups=groups,
         home=entry.pw_dir or "/",
         shell=entry.pw_shell or "/bin/sh",
-        context=selinux.login_context(entry.pw_name, groups),
+        context=_context(entry.pw_name, groups),
     )
+
+
+def _context(name: str, groups: tuple[int, ...]) -> str:
+    try:
+        return selinux.login_context(name, groups)
+    except selinux.NoContextError:
+        raise UnknownAccount(
+            f"SELinux has no context for user “{name}” to log in with: see `semanage login -l`, and give her another "
+            f"SELinux user (semanage login -a -s unconfined_u {name})."
+        ) from None
 
 
 def _groups(user: str | None, name: str, gid: int) -> tuple[int, ...]:

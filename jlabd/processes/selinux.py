@@ -22,15 +22,21 @@ _CONFIG = Path("/etc/selinux")
 _CHECK = Path("/sys/fs/selinux/context")
 
 
+class NoContextError(Exception):
+    """Nobody could log in as this user: a lab of hers would have to stay where jlabd is, with what jlabd may do."""
+
+
 def login_context(user: str, groups: Collection[int]) -> str:
     """Return the context in which a login would put `user`, "" where jlabd has no domain of its own.
 
-    `groups` are the ids of her groups. "" as well if the system's lists have no context for her that is valid: then the
-    policy has none to leave jlabd's domain for, and says so at the start. Raises OSError.
+    `groups` are the ids of her groups. Raises NoContextError, OSError.
     """
     if own_type() != OURS:
         return ""
-    return first_valid(_CONFIG / policy_name(_read(_CONFIG / "config")), user, groups, _is_valid)
+    context = first_valid(_CONFIG / policy_name(_read(_CONFIG / "config")), user, groups, _is_valid)
+    if not context:
+        raise NoContextError(user)
+    return context
 
 
 def own_type() -> str:

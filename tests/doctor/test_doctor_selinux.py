@@ -23,6 +23,29 @@ STRANGER = (
     'name=".s.PGSQL.5432" dev="tmpfs" ino=21504 scontext=system_u:system_r:dovecot_auth_t:s0 '
     "tcontext=system_u:object_r:postgresql_var_run_t:s0 tclass=sock_file permissive=0"
 )
+# As the kernel wrote them on a Debian 12 in permissive mode, without auditd, before the policy module was complete.
+KERNEL = """\
+Nov 27 21:04:27 vm kernel: audit: type=1400 audit(1795813467.687:39): avc:  denied  { net_admin } for  pid=194 \
+comm="systemctl" capability=12  scontext=system_u:system_r:jlabd_t:s0 tcontext=system_u:system_r:jlabd_t:s0 \
+tclass=capability permissive=1
+Nov 27 21:03:58 vm kernel: audit: type=1400 audit(1795813438.527:37): avc:  denied  { getattr } for  pid=165 \
+comm="jlabd" path="/srv/labs" dev="nvme0n1" ino=12128 scontext=system_u:system_r:jlabd_t:s0 \
+tcontext=system_u:object_r:unlabeled_t:s0 tclass=dir permissive=1
+Nov 27 21:29:52 vm kernel: audit: type=1400 audit(1795814992.011:91): avc:  denied  { ioctl } for  pid=307 \
+comm="jlabd" path="/proc/185/stat" dev="proc" ino=3021 ioctlcmd=0x5401 scontext=system_u:system_r:jlabd_t:s0 \
+tcontext=system_u:system_r:httpd_t:s0 tclass=file permissive=0
+"""
+
+
+def test_lines_of_the_kernel():
+    """Without auditd the kernel's log has the same lines, with other words before."""
+    systemctl, folder, terminal = parse(KERNEL)
+    assert systemctl == Denial(("net_admin",), "jlabd_t", "jlabd_t", "capability", "systemctl", "", enforced=False)
+    assert folder.what == "jlabd_t to getattr the dir /srv/labs (unlabeled_t)"
+    assert (terminal.target, terminal.enforced) == ("httpd_t", True)
+    fixes = [fix for _, fix in ours([systemctl, folder, terminal], frozenset())]
+    assert fixes[1] == "restorecon -Rv /srv/labs"
+    assert "audit2allow" in fixes[0]
 
 
 def test_fields_of_a_line():

@@ -122,6 +122,17 @@ def test_beside_a_package(installation, root):
         work.refuse_beside_package(root)
 
 
+@pytest.mark.root
+def test_programs_that_others_can_change(tmp_path):
+    """What root is to run must be root's alone, with every folder on the way."""
+    program = tmp_path / "jlabd"
+    program.write_text("")
+    work.refuse_what_others_can_change([program])
+    program.chmod(0o666)
+    with pytest.raises(NotInstalledError, match="can be written by others"):
+        work.refuse_what_others_can_change([program])
+
+
 def test_words_of_units():
     """What systemd would understand in a path is written so that it does not."""
     unit = place.with_programs("ExecStart=/usr/bin/jlabd\n", Path("/opt/100% $HOME"))

@@ -80,6 +80,18 @@ async def test_elsewhere_labs_stay_where_the_daemon_is():
     assert (await accounts.lookup("nobody", None)).context == ""
 
 
+async def test_nobody_to_become(policy, monkeypatch):
+    """With a domain of its own jlabd starts nothing for a user without a context: it would run where jlabd does."""
+    monkeypatch.setattr(selinux, "own_type", lambda: selinux.OURS)
+    monkeypatch.setattr(selinux, "_CONFIG", policy.parent)
+    (policy.parent / "config").write_text(f"SELINUXTYPE={policy.name}\n")
+    monkeypatch.setattr(selinux, "_is_valid", set().__contains__)
+    with pytest.raises(accounts.UnknownAccount, match="SELinux has no context for user “nobody”"):
+        await accounts.lookup("nobody", None)
+    monkeypatch.setattr(selinux, "_is_valid", VALID.__contains__)
+    assert (await accounts.lookup("nobody", None)).context == "user_u:user_r:user_t:s0"
+
+
 @pytest.mark.root
 async def test_context_that_is_refused(starter, nobody):
     """A context that the kernel does not take stops the start, and the sentence names it."""
