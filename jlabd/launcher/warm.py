@@ -248,6 +248,8 @@ def prepare(control: socket.socket, guard: Optional[Guard]) -> Tuple[Any, Any]:
             raise Unfit(f"importing it fails: {error}") from error
     if guard is not None and guard.refused:
         raise Unfit(f"others than root can change {guard.refused}, and jlabd does not run their code with its rights")
+    sys.stdout.flush()  # what was printed is not to be printed by labs, too
+    sys.stderr.flush()
     check_that_nothing_lives(control)
     found = captured.unexplained(canaries)
     if found:
@@ -308,6 +310,8 @@ def become_orphan() -> None:
 
 def main(argv: Sequence[str]) -> None:
     """Be the parent, and then each of the labs."""
+    if sys.version_info < OLDEST_PYTHON:
+        sys.exit(f"{sys.version.split()[0]} is the version of its Python, and 3.8 is the oldest that works")
     options = dict(zip(argv[1::2], argv[2::2]))
     die_with(int(options["--daemon"]))
     control = take_control()

@@ -55,7 +55,7 @@ class Descriptors:
 
 
 class WarmParent:
-    """A process that has imported JupyterLab. Made by `start`, ended by `end`."""
+    """A process that has imported JupyterLab, or is about to. Made by `begin`, ended by `end`."""
 
     def __init__(self, tree: str, process: Process, control: socket.socket, output: int) -> None:
         self.tree = tree
@@ -73,33 +73,35 @@ class WarmParent:
         """Where it has imported from."""
 
     @classmethod
-    async def start(cls, tree: str, launch: Launch, cgroup_fd: int | None, timeout_s: float) -> Self:
-        """Run a parent and return it when it has imported. Raises UnfitError, SpawnError, OSError."""
+    async def begin(cls, tree: str, launch: Launch, cgroup_fd: int | None) -> Self:
+        """Run a parent and return it; it is not ready before `imported`. Raises SpawnError, OSError."""
         output = os.memfd_create("jlabd", os.MFD_CLOEXEC)
         try:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            with theirs:
+            try:
                 ours.setblocking(False)
                 process = await spawn(
                     launch, listen_fd=None, output_fd=output, notify_fd=theirs.fileno(), cgroup_fd=cgroup_fd
                 )
+            except BaseException:
+                ours.close()
+                raise
+            finally:
+                theirs.close()
         except BaseException:
             os.close(output)
             raise
-        parent = cls(tree, process, ours, output)
+        return cls(tree, process, ours, output)
+
+    async def imported(self, timeout_s: float) -> None:
+        """Return when it has imported. Raises UnfitError: it is of no use then."""
         try:
             async with asyncio.timeout(timeout_s):
-                await parent._imported()
+                await self._imported()
         except TimeoutError:
-            await parent.end()
             raise UnfitError(f"importing it takes more than {timeout_s:g} s") from None
-        except BaseException:
-            await parent.end()
-            raise
-        return parent
 
     async def _imported(self) -> None:
-        """Return when it is ready. Raises UnfitError."""
         data, files = await _receive_file(self._control)
         if not data or not files:
             ended = await wait_exit(self.process)
@@ -195,11 +197,14 @@ class WarmParent:
         except OSError:
             return False
 
-    async def end(self) -> None:
-        """End the process, when no lab is on its way; the labs live on. Asking twice is harmless."""
+    async def rest(self) -> None:
+        """Return when no lab is on its way, or takes its time."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FAREWELL_S):
                 await self._at_rest.wait()
+
+    async def end(self) -> None:
+        """End the process; the labs live on. Asking twice is harmless."""
         self._control.close()
         if self._output >= 0:
             os.close(self._output)

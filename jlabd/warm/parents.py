@@ -58,18 +58,15 @@ class _Place:
     making: asyncio.Task[None] | None = None
     began: float = 0.0
     """When the making began, monotonic."""
+    folders: frozenset[str] = frozenset()
+    """Where the last parent has imported from."""
     fingerprint: Fingerprint = frozenset()
-    """Of the code that the parent has, or that failed."""
+    """Of the code that the last parent has, or that failed."""
     reason: str = ""
     """Why there is none."""
     failures: int = 0
     retry_at: float = 0.0
     timer: asyncio.TimerHandle | None = None
-
-    @property
-    def folders(self) -> frozenset[str]:
-        """Where the parent has imported from."""
-        return self.parent.folders if self.parent is not None else frozenset()
 
 
 class Parents:
@@ -150,8 +147,10 @@ class Parents:
     async def _make(self, place: _Place) -> None:
         venv = place.venv
         try:
+            place.folders = frozenset()
             place.fingerprint = await in_thread(venv.fingerprint)
             parent, place.fingerprint = await self._start(venv)
+            place.folders = parent.folders
         except (UnfitError, SpawnError, OSError) as error:
             reason = error.reason if isinstance(error, SpawnError) else str(error)
             self._fail(place, f"no warm parent for {venv.folder}: {reason}")
@@ -175,16 +174,16 @@ class Parents:
         before = time.time_ns() - CLOCK_NS
         try:
             enrolment = self._trees.prepare(tree, None)
-            parent = await WarmParent.start(tree, self._launch(venv, as_root), enrolment.cgroup_fd, IMPORT_TIMEOUT_S)
-            self._trees.enrol(tree, None, parent.process.identity)
+            parent = await WarmParent.begin(tree, self._launch(venv, as_root), enrolment.cgroup_fd)
         except BaseException:
             await self._trees.kill(tree)
             raise
-        fingerprint = await in_thread(lambda: venv.fingerprint(parent.folders))
-        if has_changed(fingerprint, before, time.time_ns()):
+        self._trees.enrol(tree, None, parent.process.identity)
+        try:
+            return parent, await imported(venv, parent, before)
+        except BaseException:
             await self._end(parent)
-            raise UnfitError("it was changed while it was imported")
-        return parent, fingerprint
+            raise
 
     def _launch(self, venv: Venv, as_root: bool) -> Launch:
         """Return how a parent is started: as somebody and in a place that nobody is, to see what is captured."""
@@ -221,8 +220,9 @@ class Parents:
 
     async def _end(self, parent: WarmParent) -> None:
         """End a parent with all that it ever started but labs."""
-        await parent.end()
+        await parent.rest()
         await self._trees.kill(parent.tree)
+        await parent.end()
 
     def _watch_idleness(self, place: _Place) -> None:
         if place.timer is not None:
@@ -236,6 +236,15 @@ class Parents:
             self._watch_idleness(place)
         else:
             self._dismiss(place)
+
+
+async def imported(venv: Venv, parent: WarmParent, since: int) -> Fingerprint:
+    """Return what `parent` has imported once it has; `since` is when it began, in ns. Raises UnfitError, OSError."""
+    await parent.imported(IMPORT_TIMEOUT_S)
+    fingerprint = await in_thread(lambda: venv.fingerprint(parent.folders))
+    if has_changed(fingerprint, since, time.time_ns()):
+        raise UnfitError("it was changed while it was imported")
+    return fingerprint
 
 
 def untrusted(culprit: str) -> str:

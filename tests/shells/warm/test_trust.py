@@ -1,0 +1,193 @@
+"""Root's parent runs nothing that anybody else could have written."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from jlabd.launcher.trust import Inspector
+from jlabd.warm.parents import NotWarmError
+from jlabd.warm.venv import Venv
+
+pytestmark = pytest.mark.root
+
+NOBODY = 65534
+
+
+def give_away(path, mode=None):
+    """Let somebody else have the file."""
+    os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+    if mode is not None:
+        os.chmod(path, mode)
+    return str(path)
+
+
+@pytest.fixture
+def evil(place):
+    """A folder of another user's with a module that leaves a trace when it is run."""
+    folder = place / "evil"
+    folder.mkdir()
+    (folder / "trap.py").write_text(f"open({str(place / 'sprung')!r}, 'w')\n")
+    give_away(folder / "trap.py")
+    give_away(folder)
+    yield folder
+    assert not (place / "sprung").exists(), "code of another user's was run with root's rights"
+
+
+def lead_by_pth(environment, evil):
+    environment.add("lead.pth", f"{evil}\nimport trap\n")
+
+
+def lead_by_code(environment, evil):
+    environment.add("sitecustomize.py", f"import sys; sys.path.insert(0, {str(evil)!r}); import trap")
+
+
+def lead_by_hook(environment, evil):
+    """As editable packages do."""
+    environment.add(
+        "__editable__finder.py",
+        f"""
+import importlib.util, sys
+class Finder:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == "trap":
+            return importlib.util.spec_from_file_location(name, {str(evil / "trap.py")!r})
+sys.meta_path.append(Finder)
+import trap
+""",
+    )
+    environment.add("lead.pth", "import __editable__finder\n")
+
+
+def lead_by_exec(environment, evil):
+    environment.add("sitecustomize.py", f"exec(open({str(evil / 'trap.py')!r}).read())")
+
+
+def lead_by_link(environment, evil):
+    (environment.packages / "trap.py").symlink_to(evil / "trap.py")
+    environment.add("lead.pth", "import trap\n")
+
+
+def lead_quietly(environment, evil):
+    """Who catches the refusal is refused all the same."""
+    environment.add(
+        "sitecustomize.py",
+        f"""
+try:
+    exec(open({str(evil / "trap.py")!r}).read())
+except Exception:
+    pass
+""",
+    )
+
+
+@pytest.mark.parametrize(
+    "lead",
+    [lead_by_pth, lead_by_code, lead_by_hook, lead_by_exec, lead_by_link, lead_quietly],
+    ids=lambda f: f.__name__,
+)
+async def test_whatever_leads_there(nursery, environment, evil, lead):
+    """A .pth file, a hook, a link or plain code that leads to another user's file makes the environment cold."""
+    lead(environment, evil)
+    with pytest.raises(NotWarmError, match=r"others than root can change .*evil"):
+        await nursery.lab(environment)
+
+
+def own_package(environment):
+    return give_away(environment.add("mine/__init__.py"))
+
+
+def writable_for_all(environment):
+    path = environment.add("mine.py")
+    path.chmod(0o666)
+    return str(path)
+
+
+def writable_for_a_group(environment):
+    path = environment.add("lib.libs/libmine.so")
+    os.chown(path, 0, NOBODY)
+    path.chmod(0o664)
+    return str(path)
+
+
+def own_folder(environment):
+    return give_away(environment.folder / "bin")
+
+
+def own_venv(environment):
+    return give_away(environment.folder)
+
+
+def own_settings(environment):
+    return give_away(environment.folder / "pyvenv.cfg")
+
+
+def own_link(environment):
+    return give_away(environment.folder / "bin/python")
+
+
+def sticky_packages(environment):
+    environment.packages.chmod(0o1777)
+    return str(environment.packages)
+
+
+def own_base(environment):
+    base = environment.folder / "base/lib/python3.99"
+    base.mkdir(parents=True)
+    (base / "os.py").write_text("")
+    (environment.folder / "base/bin").mkdir()
+    (environment.folder / "pyvenv.cfg").write_text(f"home = {environment.folder}/base/bin\n")
+    return give_away(base / "os.py")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        own_package,
+        writable_for_all,
+        writable_for_a_group,
+        own_folder,
+        own_venv,
+        own_settings,
+        own_link,
+        sticky_packages,
+        own_base,
+    ],
+    ids=lambda f: f.__name__,
+)
+async def test_before_anything_runs(nursery, environment, place, spoil):
+    """What somebody else could change of interpreter, library or packages is named, and nothing is started."""
+    culprit = spoil(environment)
+    assert Venv(str(environment.folder)).untrusted() == culprit
+    with pytest.raises(NotWarmError, match=f"others than root can change {culprit},"):
+        await nursery.lab(environment)
+    assert not (place / "launcher/nobody-at-home").exists(), "a parent was about to be started"
+
+
+def test_what_is_roots_is_good(environment):
+    """An environment of root's own is trusted, and so is the Python that these tests run in, below a sticky /tmp."""
+    assert Venv(str(environment.folder)).untrusted() == ""
+    assert Inspector().culprit(sys.executable) == ""
+
+
+@pytest.mark.parametrize("link", ["{evil}/../good", "good/../evil/trap.py", "{evil}/trap.py"])
+def test_the_way_through_links_is_walked_as_the_kernel_walks_it(place, evil, link):
+    """Each folder that a link leads through counts, also one that `..` leaves again."""
+    (place / "good").mkdir()
+    (place / "link").symlink_to(link.format(evil=evil))
+    assert str(evil) in Inspector().culprit(f"{place}/link")
+
+
+def test_links_without_end(place):
+    """A link to itself is nobody's."""
+    (place / "loop").symlink_to("loop")
+    assert Inspector().culprit(f"{place}/loop/x") == f"{place}/loop"
+
+
+def test_what_is_not_there(place, evil):
+    """What does not exist is good where only root could make it."""
+    assert Inspector().culprit(f"{place}/nothing/there") == ""
+    assert Inspector().culprit(f"{evil}/nothing") == str(evil)
+    assert Inspector().culprit(str(Path("/etc/passwd/x"))) == ""
