@@ -235,17 +235,17 @@ def test_labs_outlive_the_daemon_and_the_parent_does_not(labs):
     """After a kill -9 the next daemon goes on with the same labs and knows that they are warm; a re-exec too."""
     before, parent = {name: labs.instance(name)["pid"] for name in ("alice", "bob", "cold")}, parent_of(labs)
     labs.kill()
-    until(lambda: not os.path.exists(f"/proc/{parent}"), 10, "the parent to end with the daemon")
+    until(lambda: not os.path.exists(f"/proc/{parent}"), 30, "the parent to end with the daemon")
     (labs.folder / "state/state.json").unlink()
     labs.start()
     assert {name: labs.wait_for(name, "ready")["pid"] for name in before} == before
     assert [labs.instance(name)["launcher"] for name in ("alice", "bob", "cold")] == ["warm", "warm", "cold"]
     labs.ctl("restart", "alice", check=True)
     labs.ctl("reexec", check=True)
-    until(labs.answers, 10, "the daemon to answer")
+    until(labs.answers, 30, "the daemon to answer")
     pid = labs.wait_for("alice", "ready")["pid"]
     os.kill(pid, signal.SIGKILL)
-    reason = until(lambda: (e := labs.instance("alice"))["restarts"] and e["reason"], 20, "a restart")
+    reason = until(lambda: (e := labs.instance("alice"))["restarts"] and e["reason"], 60, "a restart")
     assert reason
     assert any("killed by signal 9" in event for event in labs.ctl("events").stdout.splitlines())
 
