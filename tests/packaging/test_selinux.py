@@ -120,7 +120,8 @@ def test_labs_are_where_a_login_would_be(policy, user):
     """A lab starts in its user's domain, takes along what jlabd gave it, and can be looked after by jlabd."""
     over = {"transition", "rlimitinh", "siginh", "noatsecure", "sigkill", "signal", "ptrace"}
     assert over <= policy.allowed("jlabd_t", user, "process")
-    assert {"setexec", "setcurrent"} <= policy.allowed("jlabd_t", "jlabd_t", "process")
+    assert {"setexec", "setcurrent", "setcap"} <= policy.allowed("jlabd_t", "jlabd_t", "process")
+    assert {"transition", "dyntransition"} <= policy.allowed("jlabd_t", user, "process"), "cold and warm starts"
     for program in ("bin_t", "usr_t", "user_home_t"):
         assert "entrypoint" in policy.allowed(user, program, "file"), program
         assert "execute" in policy.allowed("jlabd_t", program, "file"), program

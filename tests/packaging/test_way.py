@@ -195,7 +195,7 @@ def test_removed_after_it_failed(el9):
 
 
 def test_the_core_of_it_on_el10(el10):
-    """With systemd 257, too: start, reload, restart, crash, upgrade, downgrade, reboot and removal."""
+    """With systemd 257, too: start, reload, restart, crash, watchdog, upgrade, downgrade, reboot and removal."""
     old, new = (f"{REPOSITORY}/el10/{name}" for name in ("old", "new"))
     el10.boot()
     el10.run("rpmkeys", "--import", f"{REPOSITORY}/key.asc")
@@ -215,6 +215,15 @@ def test_the_core_of_it_on_el10(el10):
     el10.systemctl("kill", "-s", "KILL", "jlabd")
     until(lambda: el10.show("ActiveState") == "active" and el10.document(), 30, "jlabd to be back")
     assert el10.fetch("/a/", HOST) == (200, str(pid))
+    el10.drop_in("[Service]\nWatchdogSec=4s\n")
+    el10.systemctl("daemon-reload")
+    el10.systemctl("restart", "jlabd")
+    frozen = el10.show("MainPID")
+    el10.systemctl("kill", "--kill-whom=main", "--signal=STOP", "jlabd")
+    until(lambda: el10.show("MainPID") not in {"0", frozen} and el10.document(), 30, "jlabd to be replaced")
+    assert "Watchdog timeout" in el10.journal()
+    assert el10.wait_for("a")["pid"] == pid
+    el10.run("rm", "-r", "/etc/systemd/system/jlabd.service.d")
     el10.reboot()
     el10.systemctl("start", "nginx")
     assert el10.fetch("/a/", HOST) == (200, str(el10.wait_for("a")["pid"]))
