@@ -179,10 +179,13 @@ class Publisher:
 
         Raises PublishError where a reload would not help, or make it worse.
         """
-        answer = await verify.ask(nginx)
+        wanted = _mark(folder, links.live)
+        # Otherwise somebody may be reloading nginx just now, and its old workers answer as well as its new ones.
+        was_well = self._in_force is not None and not self.needs_retry
+        answer = await (verify.ask(nginx) if was_well else verify.steadily(nginx, wanted))
         if (answer.silent and links.agree) or answer.orphaned:
             raise PublishError(f"nginx {answer.words}.", refused=False)
-        if answer.mark != _mark(folder, links.live):
+        if answer.mark != wanted:
             return False
         if links.live is not None and not links.agree:
             folder.point("loaded", links.live)

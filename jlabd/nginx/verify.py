@@ -144,6 +144,19 @@ def _is_orphan(worker: int) -> bool:
     return titles[0].startswith(b"nginx: worker process") and not titles[1].startswith(b"nginx: master process")
 
 
+async def steadily(nginx: NginxSpec, wanted: str | None) -> Answer:
+    """Ask as often as it takes to see whether every answer is `wanted`; return the first other one, or the last.
+
+    Raises RenderError.
+    """
+    for _ in range(_ENOUGH - 1):
+        answer = await ask(nginx)
+        if answer.mark != wanted:
+            return answer
+        await asyncio.sleep(_LOOK_S)
+    return await ask(nginx)
+
+
 async def until_live(nginx: NginxSpec, wanted: str | None) -> Answer | None:
     """Ask until every answer is `wanted` (None: none of ours), LIVE_S at most; return None, or the last other answer.
 
