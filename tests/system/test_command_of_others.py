@@ -133,6 +133,39 @@ def test_events_are_seen_by_whom_they_concern(house):
     assert "restart requested by alice" in house.ctl("bob", "events")[1]
 
 
+def test_a_password_by_its_owner(house):
+    """An owner sets the password of her lab in a file that she may not write, and of no other's."""
+    before = house.daemon.path.stat()
+    program = (
+        "import sys; from jlabd.control.client import *\n"
+        "asked = {'name': sys.argv[2], 'password_hash': sys.argv[3]}\n"
+        "try: print(request(sys.argv[1], 'POST', '/passwd', asked).read().decode())\n"
+        "except ProblemError as error: print(error)"
+    )
+
+    def set_hash(who, name):
+        user = house.people[who]
+        return subprocess.run(
+            [SYSTEM_PYTHON, "-c", program, str(house.daemon.socket), name, HASH],
+            capture_output=True,
+            text=True,
+            check=True,
+            user=user.pw_uid,
+            group=user.pw_gid,
+            extra_groups=[],
+            cwd="/",
+            env={"PYTHONPATH": str(house.code)},
+        ).stdout
+
+    assert "may not set the password of 'bobs'" in set_hash("alice", "bobs")
+    assert "may not set the password of 'alices'" in set_hash("carol", "alices")
+    assert HASH not in house.daemon.path.read_text()
+    assert "The new password of 'alices' is in" in set_hash("alice", "alices")
+    assert house.daemon.path.read_text().count(HASH) == 1
+    after = house.daemon.path.stat()
+    assert (after.st_uid, after.st_gid, after.st_mode) == (before.st_uid, before.st_gid, before.st_mode)
+
+
 def test_who_may_not_write_the_file_says_nothing_in_it(house):
     """`add` and `remove` work with the rights of whoever calls them; an administrator of labs is not root."""
 
