@@ -1,13 +1,15 @@
 """A small web server on the inherited socket (fd 3) that uses as much of the machine as it is asked to.
 
-?eat=MB: takes so much memory itself. ?child=MB: a child of it does; how it ended. ?fork=N: so many children that stay;
-how many came to be. ?spin=S: computes in two processes for so long. Whatever is asked is answered as JSON.
+?eat=MB: takes so much memory itself. ?read=MB: has so much of a file in the page cache. ?child=MB: a child of it takes
+memory; how it ended. ?fork=N: so many children that stay; how many came to be. ?spin=S: computes in two processes for
+so long. Whatever is asked is answered as JSON. Arguments like eat=MB are obeyed before it serves.
 """
 
 import json
 import os
 import signal
 import sys
+import tempfile
 import time
 from urllib.parse import parse_qsl, urlsplit
 
@@ -19,6 +21,14 @@ kept = []
 def eat(megabytes):
     """Hold and use so much memory; return how much."""
     kept.append(bytearray(os.urandom(1 << 20)) * megabytes)
+    return megabytes
+
+
+def read(megabytes):
+    """Have so much of a file in the page cache; return how much."""
+    with tempfile.TemporaryFile() as file:
+        file.write(os.urandom(1 << 20) * megabytes)
+        kept.append(os.dup(file.fileno()))
     return megabytes
 
 
@@ -63,7 +73,9 @@ class Glutton(Handler):
         return json.dumps({verb: VERBS[verb](int(amount)) for verb, amount in query}).encode()
 
 
-VERBS = {"eat": eat, "child": child, "fork": fork, "spin": spin}
+VERBS = {"eat": eat, "read": read, "child": child, "fork": fork, "spin": spin}
+for word in sys.argv[1:]:
+    VERBS[word.partition("=")[0]](int(word.partition("=")[2]))
 server = Server()
 server.RequestHandlerClass = Glutton
 server.daemon_threads = True

@@ -80,7 +80,7 @@ class EmulatedMachine(Machine):
                 start_new_session=True,
             )
         self._serial = ours.makefile("rwb", buffering=0)
-        ours.settimeout(120)
+        ours.settimeout(300)
         ours.close()
         while self._line() != b"{}\n":
             pass
@@ -118,7 +118,7 @@ class EmulatedMachine(Machine):
             raise OSError(answer["error"])
         return answer["said"]
 
-    def run(self, *words, check=True, timeout=60):
+    def run(self, *words, check=True, timeout=240):
         """Run a command inside to its end; return what it printed."""
         status, said = self._ask("run", words, timeout)
         assert status == 0 or not check, f"{words}: {said}"
