@@ -9,6 +9,7 @@ Runs under the Python of somebody else's environment: 3.8 or newer, standard lib
 """
 
 import contextlib
+import functools
 import gc
 import importlib
 import os
@@ -70,9 +71,14 @@ def _paths() -> "Iterator[Capture]":
     variables = getattr(_module("sysconfig"), "_CONFIG_VARS", None)
     if variables:
         yield [variables], lambda: variables.update({"userbase": site.getuserbase()} if "userbase" in variables else {})
-    process = _module("multiprocessing.process")
-    if process is not None:
-        yield [vars(process)], lambda: setattr(process, "ORIGINAL_DIR", os.getcwd())
+    for name, attribute in (("multiprocessing.process", "ORIGINAL_DIR"), ("rich", "_IMPORT_CWD")):
+        module = _module(name)
+        if module is not None:
+            yield [vars(module)], functools.partial(_set_folder, module, attribute)
+
+
+def _set_folder(module: Any, attribute: str) -> None:
+    setattr(module, attribute, os.getcwd())
 
 
 def _lab_traits() -> "Iterator[Capture]":

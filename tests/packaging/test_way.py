@@ -37,6 +37,13 @@ def cell(machine, kernel, code):
     return json.loads(machine.run("env", f"PYTHONPATH={INSIDE}/tests", *command).splitlines()[-1])
 
 
+def warm_lab(machine):
+    """Return the pid of ann's lab once it is ready; it was forked from a warm parent."""
+    entry = machine.wait_for("ann")
+    assert (entry["launcher"], entry["launcher_reason"]) == ("warm", None)
+    return entry["pid"]
+
+
 def version(machine):
     """Return the version of the jlabd that runs."""
     return machine.document()["version"]
@@ -84,7 +91,7 @@ def test_the_way(el9):
     machine.run("jlabctl", "add", "ann", "--venv", str(machine.venv))
     assert "ok" in machine.run("jlabctl", "check")
     machine.systemctl("reload", "jlabd")
-    pid = machine.wait_for("ann")["pid"]
+    pid = warm_lab(machine)
     assert machine.run("ps", "-o", "user=", str(pid)).strip() == "ann"
     kernel, _ = cell(machine, "new", "precious = 42")
     first, main_pid = version(machine), machine.show("MainPID")
@@ -92,7 +99,7 @@ def test_the_way(el9):
     machine.offer("new")
     said = machine.dnf("upgrade", "jlabd")
     assert version(machine) == f"{first}.1", said
-    assert (machine.show("MainPID"), machine.wait_for("ann")["pid"]) == (main_pid, pid)
+    assert (machine.show("MainPID"), warm_lab(machine)) == (main_pid, pid)
     assert cell(machine, kernel, "precious")[1] == "42"
     assert "[instance.ann]" in machine.inside("/etc/jlabd.toml").read_text()
     assert "new in this version" in machine.inside("/etc/jlabd.toml.rpmnew").read_text()
@@ -100,12 +107,12 @@ def test_the_way(el9):
 
     machine.dnf("downgrade", "jlabd")
     assert version(machine) == first
-    assert (machine.show("MainPID"), machine.wait_for("ann")["pid"]) == (main_pid, pid)
+    assert (machine.show("MainPID"), warm_lab(machine)) == (main_pid, pid)
     assert cell(machine, kernel, "precious + 1")[1] == "43"
 
     machine.systemctl("enable", "nginx")
     machine.reboot()
-    machine.wait_for("ann")
+    warm_lab(machine)
     assert cell(machine, "new", "'again'")[1] == "'again'"
 
     machine.dnf("remove", "jlabd")
