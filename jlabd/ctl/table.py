@@ -82,6 +82,14 @@ def _memory(instance: dict[str, Any], _now: datetime) -> str:
     return "-" if count is None else size(count)
 
 
+def _reason(instance: dict[str, Any], _now: datetime) -> str:
+    """Return the reason, and of a lab that runs and could not be warm also why."""
+    why_cold = instance.get("launcher_reason")
+    if not why_cold or why_cold == "warm = false" or instance["pid"] is None:
+        return _dash(instance["reason"])
+    return f"{instance['reason']} (cold: {why_cold})"
+
+
 _CELLS: dict[str, Callable[[dict[str, Any], datetime], str]] = {
     "name": _plain("name"),
     "state": _plain("state"),
@@ -93,7 +101,7 @@ _CELLS: dict[str, Callable[[dict[str, Any], datetime], str]] = {
     "memory": _memory,
     "restarts": _plain("restarts"),
     "url": _plain("url"),
-    "reason": _plain("reason"),
+    "reason": _reason,
 }
 
 

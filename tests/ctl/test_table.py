@@ -37,6 +37,14 @@ def test_columns_are_aligned():
     ]
 
 
+def test_why_a_lab_is_not_warm():
+    """A running lab that had to start cold says why; not one that was meant to."""
+    cold = ALICE | {"launcher_reason": "importing it starts a thread"}
+    assert "ready after 1.2 s (cold: importing it starts a thread)" in _table(cold)
+    assert "cold" not in _table(ALICE | {"launcher_reason": "warm = false"})
+    assert "cold" not in _table(cold | {"pid": None, "state": "stopped"})
+
+
 def test_no_instances():
     """An empty table says so."""
     assert _table() == "no instances\n"
