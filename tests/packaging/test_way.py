@@ -177,8 +177,9 @@ def test_upgrade_that_cannot_run(el9):
     assert version(el9) == first
     path = el9.inside("/etc/jlabd.toml")
     path.write_text(path.read_text().replace("[nonsense]\n", ""))
-    el9.run("jlabctl", "reexec")
-    assert version(el9) == f"{first}.1"
+    # The package asked by signal too: on a slow machine it is that one that comes to its end now, and ours is cut off.
+    el9.run("jlabctl", "reexec", check=False)
+    until(lambda: (el9.document() or {}).get("version") == f"{first}.1", 30, "the new version")
     assert el9.wait_for("a")["pid"] == pid
 
 
