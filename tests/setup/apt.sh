@@ -4,7 +4,8 @@
 set -eu
 
 # file that must exist            package       which tests need it
-needed='
+needed() {
+    cat <<'END'
 /usr/sbin/nginx                   nginx-light   the system nginx, run as root
 /usr/lib/python3*/ensurepip       python3-venv  labs of other users: a Python outside /root
 /usr/bin/systemd-nspawn           systemd-container  the service in a booted systemd
@@ -27,10 +28,11 @@ needed='
 /usr/sbin/matchpathcon            selinux-utils  which labels it gives
 /usr/bin/mandoc                   mandoc        the manual pages
 /usr/bin/promtool                 prometheus    the metrics, the alerts
-'
+END
+}
 
 missing() { # prints "package what-for" for everything that is not there
-    echo "$needed" | while read -r file package reason; do
+    needed | while read -r file package reason; do
         # shellcheck disable=SC2086  # the pattern is meant to be expanded
         [ -z "$file" ] || ls -d $file >/dev/null 2>&1 || echo "$package $reason"
     done
