@@ -22,7 +22,7 @@ from jlabd.processes import cgroup, controllers
 from jlabd.processes.cgroup_events import EventsWatch, MemoryWatch
 from jlabd.processes.controllers import Unenforced
 from jlabd.processes.hunt import REPORT_EVERY_S, Hunter, log_survivors
-from jlabd.processes.marks import RecentSnapshot, Target, mark_of
+from jlabd.processes.marks import RecentSnapshot, Target, begin_target, mark_of
 from jlabd.processes.reaper import Reaper
 from jlabd.processes.refusals import SpawnError
 from jlabd.processes.tree import NO_LIMITS, Enrolment, MemoryKill
@@ -78,7 +78,7 @@ class CgroupTrees:
 
     def prepare(self, name: str, uid: int | None, limits: Limits = NO_LIMITS) -> Enrolment:
         """Make the instance's leaf. Raises SpawnError."""
-        target = self._targets[name] = self._target(name, os.geteuid() if uid is None else uid)
+        target = begin_target(self._targets, self._target(name, os.geteuid() if uid is None else uid))
         self._close_folder(name)
         try:
             self._folders[name] = make_leaf(self._leaf(name))

@@ -71,7 +71,8 @@ class Hunter:
             self._reaper.buried.clear()
         while hunts := [hunt for hunt in self._hunts if not hunt.done.done()]:
             try:
-                snapshot = await take_snapshot_gently({hunt.target.limit for hunt in hunts})
+                since = min(hunt.target.since for hunt in hunts)
+                snapshot = await take_snapshot_gently({hunt.target.limit for hunt in hunts}, since)
                 buried = self._newly_buried()
                 for hunt in hunts:
                     self._strike(hunt, snapshot, buried)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from jlabd.processes.controllers import Unenforced, needed
 from jlabd.processes.hunt import Hunter
-from jlabd.processes.marks import RecentSnapshot, Snapshot, Target, mark_of, take_snapshot
+from jlabd.processes.marks import RecentSnapshot, Snapshot, Target, begin_target, mark_of, take_snapshot
 from jlabd.processes.reaper import Reaper
 from jlabd.processes.tree import NO_LIMITS, Enrolment, MemoryKill
 from jlabd.processes.usage import Usage, usage
@@ -35,7 +35,7 @@ class MarkedTrees:
     def prepare(self, name: str, uid: int | None, limits: Limits = NO_LIMITS) -> Enrolment:
         """Make ready for new processes. Raises nothing."""
         self._unenforced.tell(name, needed(limits))
-        target = self._targets[name] = self._target(name, os.geteuid() if uid is None else uid)
+        target = begin_target(self._targets, self._target(name, os.geteuid() if uid is None else uid))
         self._recent.forget()
         return Enrolment(None, target.mark)
 

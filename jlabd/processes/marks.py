@@ -64,9 +64,19 @@ class Target:
     limit: int = field(init=False)
     leader: Identity | None = None
     """The server, which may have dropped its marks."""
+    since: int = 0
+    """Nothing of it is older: ticks since boot as in `procfs.Stat.start_ticks`; 0 if that is not known."""
 
     def __post_init__(self) -> None:
         self.limit = realtime_limit(self.mark)
+
+
+def begin_target(targets: dict[str, Target], target: Target) -> Target:
+    """Put `target` in the place of an earlier one of its name; nothing of it runs yet, but what that one began may."""
+    before = targets.get(target.name)
+    target.since = procfs.ticks_now() if before is None else before.since
+    targets[target.name] = target
+    return target
 
 
 class Seen(NamedTuple):
@@ -171,10 +181,10 @@ class RecentSnapshot:
         self._snapshot = None
 
 
-async def take_snapshot_gently(known_limits: Container[int | None] = ()) -> Snapshot:
-    """Do as `take_snapshot` does, without holding up the event loop."""
+async def take_snapshot_gently(known_limits: Container[int | None] = (), since: int = 0) -> Snapshot:
+    """Do as `take_snapshot` does, without holding up the event loop; processes older than `since` do not matter."""
     snapshot = Snapshot()
-    for number, one in enumerate(_look(known_limits), 1):
+    for number, one in enumerate(_look(known_limits, since), 1):
         if one is not None:
             snapshot.add(one)
         if number % _BREATH == 0:
@@ -182,12 +192,12 @@ async def take_snapshot_gently(known_limits: Container[int | None] = ()) -> Snap
     return snapshot
 
 
-def _look(known_limits: Container[int | None]) -> Iterator[Seen | None]:
+def _look(known_limits: Container[int | None], since: int = 0) -> Iterator[Seen | None]:
     """Yield one process after the other, None for those that do not matter."""
     own = os.getpid()
     for pid in procfs.pids():
         stat = procfs.stat(pid)
-        if stat is None or stat.gone or stat.is_kernel_thread or pid in (1, own):
+        if stat is None or stat.gone or stat.is_kernel_thread or pid in (1, own) or stat.start_ticks < since:
             yield None
             continue
         limit = procfs.realtime_limit(pid)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from jlabd.core.launch import MARK_VARIABLE
@@ -68,6 +69,11 @@ def read(path: str) -> bytes:
         raise
     finally:
         os.close(descriptor)
+
+
+def ticks_now() -> int:
+    """Return a `Stat.start_ticks` that no process that is started from now on is below."""
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * TICKS_PER_SECOND) - 1
 
 
 def stat(pid: int) -> Stat | None:

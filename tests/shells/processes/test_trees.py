@@ -53,7 +53,7 @@ async def test_nothing_survives_a_kill(keeper, starter, kind):
     script, many = HOSTILE[kind]
     process = await starter.start(keeper, "a", *script)
     await settled(starter, many)
-    assert not keeper.is_empty("a")
+    await eventually(lambda: not keeper.is_empty("a"), 20)  # one that just forked may end while it is looked at
     async with asyncio.timeout(15):
         await keeper.kill("a")
     assert starter.living() == []
