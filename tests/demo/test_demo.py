@@ -153,42 +153,30 @@ def test_next_demo_ends_what_a_massacre_left(demo):
     assert left.isdisjoint(pid for pid, _ in two.processes())
 
 
-def test_killed_daemon_is_started_again_and_takes_its_labs_over(demo):
-    """As under systemd: `kill -9` of the daemon disturbs no lab, and the demo goes on."""
+def test_second_demo_is_refused_and_a_killed_daemon_started_again(demo, folder):
+    """A second demo says who is in the way, and the first one does not notice.
+
+    As under systemd, `kill -9` of the daemon disturbs no lab, and the demo goes on.
+    """
     one = demo()
     link = one.links()["alice"]
+    [(daemon, _)] = one.processes("/bin/jlabd ")
+    two = subprocess.run([sys.executable, "-m", "jlabd.demo"], cwd=folder, capture_output=True, text=True, check=False)
+    assert two.returncode == 1
+    assert two.stderr.startswith(f"demo: A demo already runs in this folder (pid {one.process.pid}).")
+    assert requests.get(link, timeout=PATIENCE_S).status_code == 200
     start_kernel(link)
     before = {pid for name in ("launcher/lab.py", "ipykernel") for pid, _ in one.processes(name)}
     assert len(before) == 3
-    time.sleep(3)  # a daemon that lived shorter than this is not started again
-    os.kill(one.processes("/bin/jlabd ")[0][0], signal.SIGKILL)
+    # A daemon that lived shorter than this is not started again.
+    until(lambda: time.time() - psutil.Process(daemon).create_time() > 3.5)
+    os.kill(daemon, signal.SIGKILL)
     until(lambda: "It is started again" in one.said())
     until(lambda: one.processes("/bin/jlabd "))
     assert requests.get(link, timeout=PATIENCE_S).status_code == 200
     assert {pid for name in ("launcher/lab.py", "ipykernel") for pid, _ in one.processes(name)} == before
     assert one.end() == 0
     assert one.processes() == []
-
-
-def test_lab_stopped_in_one_demo_runs_in_the_next(demo, folder):
-    """What was stopped on request in one demo is up again in the next."""
-    one = demo()
-    one.links()
-    socket_path = folder / ".demo/run/control.sock"
-    jlabctl = Path(sys.prefix, "bin/jlabctl")
-    subprocess.run([jlabctl, "--socket", socket_path, "stop", "bob"], check=True, timeout=PATIENCE_S)
-    one.end()
-    assert demo().links()
-
-
-def test_second_demo_in_one_folder_is_refused(demo, folder):
-    """A second demo says who is in the way, and the first one does not notice."""
-    one = demo()
-    one.links()
-    two = subprocess.run([sys.executable, "-m", "jlabd.demo"], cwd=folder, capture_output=True, text=True, check=False)
-    assert two.returncode == 1
-    assert two.stderr.startswith(f"demo: A demo already runs in this folder (pid {one.process.pid}).")
-    assert requests.get(one.links()["alice"], timeout=PATIENCE_S).status_code == 200
 
 
 def test_port_in_use_is_one_sentence(demo):
@@ -220,12 +208,15 @@ def test_checkout_with_a_long_and_odd_path(demo, folder):
     assert not short.exists()
 
 
-def test_own_notebooks_survive(demo, folder):
-    """What somebody wrote in a lab is still there in the next demo."""
+def test_next_demo_keeps_notebooks_and_starts_what_was_stopped(demo, folder):
+    """What somebody wrote in a lab is still there in the next demo, and a lab that was stopped is up again."""
     one = demo()
     one.links()
     notebook = folder / ".demo/home/alice/Welcome.ipynb"
     notebook.write_text("mine")
+    socket_path = folder / ".demo/run/control.sock"
+    jlabctl = Path(sys.prefix, "bin/jlabctl")
+    subprocess.run([jlabctl, "--socket", socket_path, "stop", "bob"], check=True, timeout=PATIENCE_S)
     one.end()
-    demo().links()
+    assert requests.get(demo().links()["bob"], timeout=PATIENCE_S).status_code == 200
     assert notebook.read_text() == "mine"

@@ -45,28 +45,35 @@ def since(daemon, name):
 
 
 def test_jumps_of_an_hour(lab4_venv, tmp_path):
-    """Over jumps of an hour, there and back, labs go to sleep in their time, and backoffs end in theirs."""
+    """Over jumps of an hour, there and back, labs go to sleep in their time, and backoffs end in theirs.
+
+    Each jump has its own lab to go to sleep; the first one is woken at another time of day than it fell asleep, while
+    the second one falls asleep.
+    """
     clock = Clock(tmp_path)
     env = ", ".join(f'{name} = "{value}"' for name, value in clock.env.items())
-    lab = f"[instance.ann]\nvenv = '{lab4_venv}'\nroot_dir = '{{folder}}/home'\nwarm = false\nenv = {{ {env} }}\n"
+    common = f"venv = '{lab4_venv}'\nroot_dir = '{{folder}}/home'\nwarm = false\nenv = {{ {env} }}\n"
+    labs = {name: f"[instance.{name}]\n{common}" for name in ("ann", "bob")}
     idle = f'idle = {{ stop_after = "{STOP_AFTER_S}s" }}\n'
     looping = web("loop", "die=1", restart='{ initial = "2s", factor = 1, max = "2s" }')
     with daemons() as make:
-        daemon = make(lab + looping, env=clock.env).start()
-        daemon.wait_for("ann", "ready")
-        told = since(daemon, "ann")
-        for jump in (HOUR_S, -HOUR_S):
+        daemon = make("".join(labs.values()) + looping, env=clock.env).start()
+        told = {}
+        for name in labs:
+            daemon.wait_for(name, "ready")
+            told[name] = since(daemon, name)
+        for name, jump in {"ann": HOUR_S, "bob": -HOUR_S}.items():
             clock.jump(jump)
-            assert since(daemon, "ann")[:13] != told[:13], "the daemon does not see the jump"
+            assert since(daemon, name)[:13] != told[name][:13], "the daemon does not see the jump"
             restarts = daemon.instance("loop")["restarts"]
-            daemon.write(lab + idle + looping)
+            sleepy = {each: text + idle * (each == name) for each, text in labs.items()}
+            daemon.write("".join(sleepy.values()) + looping)
             daemon.ctl("reload", check=True)
             began = time.monotonic()
-            daemon.wait_for("ann", "idle", 20)
+            if name == "bob":
+                get(daemon.folder / "run/sockets/ann.sock", "/ann/lab", **NAVIGATION)
+            daemon.wait_for(name, "idle", 20)
             assert time.monotonic() - began >= STOP_AFTER_S - 0.5
             assert 0 <= daemon.instance("loop")["restarts"] - restarts <= 1 + (time.monotonic() - began)
             until(lambda restarts=restarts: daemon.instance("loop")["restarts"] > restarts, 10, "the backoff to end")
-            daemon.write(lab + looping)
-            daemon.ctl("reload", check=True)
-            get(daemon.folder / "run/sockets/ann.sock", "/ann/lab", **NAVIGATION)
-            daemon.wait_for("ann", "ready")
+        daemon.wait_for("ann", "ready")

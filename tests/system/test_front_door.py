@@ -8,19 +8,38 @@ from pathlib import Path
 
 import pytest
 import requests
+from rig.daemon import daemons
+from rig.nginx import Nginx
 from rig.unix_http import get
 from rig.waiting import until
 from rig.web import web
 
 
+@pytest.fixture(scope="module")
+def nginx(nginx_binary):
+    """One nginx for all."""
+    server = Nginx(nginx_binary).prepare()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def daemon(nginx):
+    """The daemon behind it."""
+    with daemons() as make:
+        made = make(web("a"), nginx=nginx.settings()).start()
+        nginx.start()
+        yield made
+
+
 @pytest.fixture
-def behind_nginx(jlabd, nginx):
+def behind_nginx(daemon, nginx):
     """One lab behind a running nginx that is in line."""
-    daemon = jlabd(web("a"), nginx=nginx.settings()).start()
-    nginx.start()
+    daemon.write(web("a"))
+    daemon.ctl("reload", check=True)
     daemon.wait_for("a", "ready")
-    until(lambda: daemon.document()["nginx"]["generation"] == 1, 30, "nginx to be in line")
-    until(lambda: len(workers(nginx).split()) == 1, 10, "workers from before the first reload to end")
+    until(lambda: daemon.document()["nginx"]["ok"], 30, "nginx to be in line")
+    until(lambda: len(workers(nginx).split()) == 1, 10, "workers from before the last reload to end")
     return daemon
 
 
@@ -38,17 +57,18 @@ def metric(daemon, name):
 def test_labs_come_and_go_without_a_reload(behind_nginx, nginx):
     """Start, stop, restart, crash, a reload without a change and the daemon's own death leave nginx alone."""
     before, reloads = workers(nginx), metric(behind_nginx, "jlabd_nginx_reloads_total")
+    generation, restarts = behind_nginx.document()["nginx"]["generation"], behind_nginx.instance("a")["restarts"]
     behind_nginx.ctl("stop", "a", check=True)
     behind_nginx.ctl("start", "a", check=True)
     behind_nginx.ctl("restart", "a", check=True)
     os.kill(behind_nginx.instance("a")["pid"], signal.SIGKILL)
-    until(lambda: behind_nginx.instance("a")["restarts"] == 1, 20, "the crash to be seen")
+    until(lambda: behind_nginx.instance("a")["restarts"] == restarts + 1, 20, "the crash to be seen")
     behind_nginx.wait_for("a", "ready")
     behind_nginx.ctl("reload", check=True)
     assert metric(behind_nginx, "jlabd_nginx_reloads_total") == reloads
     behind_nginx.kill()
     behind_nginx.start()
-    until(lambda: behind_nginx.document()["nginx"]["generation"] == 1, 20, "the new daemon to have looked")
+    until(lambda: behind_nginx.document()["nginx"]["generation"] == generation, 20, "the new daemon to have looked")
     assert behind_nginx.document()["nginx"]["ok"]
     assert metric(behind_nginx, "jlabd_nginx_reloads_total") == 0
     assert workers(nginx) == before

@@ -141,24 +141,27 @@ def test_everybody_asks_and_the_daemon_knows_who(jlabd, people):
     until(lambda: daemon.instance(alice.pw_name)["state"] == "stopped", 10)
 
 
-@pytest.mark.parametrize(
-    ("keys", "says"),
-    [
-        ({"user": "'nosuchuser'"}, "There is no user"),
-        ({"root_dir": "'/nonexistent/place'"}, "/nonexistent/place"),
-        ({"root_dir": "'/root'"}, "/root"),
-        ({"command": "['/no/such/program']"}, "/no/such/program"),
-    ],
-)
-def test_what_cannot_run_is_failed_at_once_with_the_fix(jlabd, people, keys, says):
+CANNOT_RUN = {
+    "There is no user": {"user": "'nosuchuser'"},
+    "/nonexistent/place": {"root_dir": "'/nonexistent/place'"},
+    "/root": {"root_dir": "'/root'"},
+    "/no/such/program": {"command": "['/no/such/program']"},
+}
+
+
+def test_what_cannot_run_is_failed_at_once_with_the_fix(jlabd, people):
     """A start that cannot work is not tried again and again; the reason says what to do."""
     alice = people[0]
-    table = {"user": f"'{alice.pw_name}'", "command": f"['{SYSTEM_PYTHON}', '-c', 'pass']", "root_dir": "'/'", **keys}
-    config = "[instance.a]\n" + "".join(f"{key} = {value}\n" for key, value in table.items())
+    usual = {"user": f"'{alice.pw_name}'", "command": f"['{SYSTEM_PYTHON}', '-c', 'pass']", "root_dir": "'/'"}
+    config = ""
+    for number, keys in enumerate(CANNOT_RUN.values()):
+        lines = [f"{key} = {value}" for key, value in {**usual, **keys}.items()]
+        config += "\n".join([f"[instance.a{number}]", *lines, ""])
     daemon = jlabd(config).start()
-    entry = daemon.wait_for("a", "failed", 10)
-    assert says in entry["reason"]
-    assert entry["incarnation"] == 1
+    for number, says in enumerate(CANNOT_RUN):
+        entry = daemon.wait_for(f"a{number}", "failed", 10)
+        assert says in entry["reason"]
+        assert entry["incarnation"] == 1
 
 
 def test_root_dir_behind_a_symlink_is_entered_with_the_users_rights(jlabd, people):

@@ -5,18 +5,28 @@ import signal
 import sys
 
 import pytest
+from rig.daemon import daemons
 from rig.unix_http import get
 from rig.waiting import until
 from rig.web import CHILD, web
 
 
+@pytest.fixture(scope="module")
+def daemon_of_three():
+    """A daemon that all tests with three instances share."""
+    with daemons() as make:
+        yield make(web("a") + web("b") + web("c")).start()
+
+
 @pytest.fixture
-def three(jlabd):
-    """Three ready instances."""
-    daemon = jlabd(web("a") + web("b") + web("c")).start()
+def three(daemon_of_three):
+    """Three ready instances, and no others."""
+    daemon_of_three.write(web("a") + web("b") + web("c"))
+    daemon_of_three.ctl("reload", check=True)
     for name in "abc":
-        daemon.wait_for(name, "ready")
-    return daemon
+        daemon_of_three.wait_for(name, "ready")
+    until(lambda: len(pids(daemon_of_three)) == 3, 10, "those of earlier tests to be gone")
+    return daemon_of_three
 
 
 def pids(daemon):

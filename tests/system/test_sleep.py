@@ -30,7 +30,7 @@ venv = "{venv}"
 root_dir = "{{folder}}/home"
 on_demand = true
 idle = {{ stop_after = "{stop_after}s", cull_kernels_after = "{cull_after}s" }}
-stop = {{ timeout = "8s" }}
+stop = {{ timeout = "{stop_timeout}s" }}
 """
 
 
@@ -41,9 +41,9 @@ class Labs:
         self.daemon, self.nginx, self.venvs, self.names = daemon, nginx, venvs, list(venvs)
         self.write()
 
-    def write(self, stop_after=0, cull_after=6):
+    def write(self, stop_after=0, cull_after=6, stop_timeout=8):
         """Configure all labs."""
-        keys = {"stop_after": stop_after, "cull_after": cull_after}
+        keys = {"stop_after": stop_after, "cull_after": cull_after, "stop_timeout": stop_timeout}
         self.daemon.write("".join(LAB.format(name=name, venv=venv, **keys) for name, venv in self.venvs.items()))
 
     def configure(self, **keys):
@@ -164,7 +164,7 @@ def test_a_visit_while_it_goes_to_sleep_and_a_daemon_that_dies(labs):
     kernel_pid = int(run_cell(channel, "import os; os.getpid()"))
     os.kill(kernel_pid, signal.SIGSTOP)  # it holds up the server's end
     channel.close()
-    labs.configure(cull_after=0, stop_after=STOP_AFTER_S)
+    labs.configure(cull_after=0, stop_after=STOP_AFTER_S, stop_timeout=3)
     labs.daemon.wait_for(name, "stopping", 30)
     with ThreadPoolExecutor() as pool:
         visit = pool.submit(labs.ask, name, "lab", NAVIGATION)
