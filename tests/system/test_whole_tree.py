@@ -5,11 +5,13 @@ import os
 import signal
 import textwrap
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import websocket
 from rig.browser import Browser
-from rig.daemon import WITHOUT_CGROUPS
+from rig.daemon import WITHOUT_CGROUPS, daemons
+from rig.nginx import Nginx
 from rig.processes import is_alive, with_argument
 from rig.waiting import until
 
@@ -24,10 +26,12 @@ restart = {{ initial = "100ms" }}
 """
 
 HOLDS_THE_GIL = """
-import re, time
+import ctypes, time
 print("now", flush=True)
 time.sleep(0.5)  # while the GIL is held not even this message gets out
-re.match(r"(a+)+$", "a" * 64 + "b")
+held = ctypes.create_string_buffer(64)
+for _ in range(2):  # the second time for ever
+    ctypes.PyDLL(None).pthread_mutex_lock(held)
 """
 IGNORES_TERM = """
 import os, subprocess, sys
@@ -54,13 +58,33 @@ subprocess.Popen([sys.executable, "-c", program, "{mark}-forks-on"])
 """
 
 
-@pytest.fixture(params=[pytest.param("cgroup", marks=pytest.mark.root), "marks"])
-def busy_lab(request, jlabd, nginx, lab4_venv):
-    """A lab in which users have done their worst; returns (daemon, needle of all command lines)."""
-    wrap = WITHOUT_CGROUPS if request.param == "marks" and os.geteuid() == 0 else ()
-    daemon = jlabd(LAB.format(venv=lab4_venv), nginx=nginx.settings(), wrap=wrap).start()
-    nginx.start()
-    assert f"trees={request.param}" in daemon.said()
+@pytest.fixture(scope="module")
+def labs(nginx_binary, lab4_venv):
+    """A lab for each way of keeping process trees: (daemon, nginx) of all."""
+    ways = {"cgroup": (), "marks": WITHOUT_CGROUPS} if os.geteuid() == 0 else {"marks": ()}
+    servers = [Nginx(nginx_binary).prepare() for _ in ways]
+    with daemons() as make:
+        made = []
+        for (way, wrap), nginx in zip(ways.items(), servers, strict=True):
+            daemon = make(LAB.format(venv=lab4_venv), nginx=nginx.settings(), wrap=wrap).start()
+            assert f"trees={way}" in daemon.said()
+            nginx.start()
+            made.append((daemon, nginx))
+        yield made
+    for nginx in servers:
+        nginx.stop()
+
+
+def side_by_side(work, labs):
+    """Do the same with all labs at once: most of it is waiting."""
+    with ThreadPoolExecutor(len(labs)) as pool:
+        for one in [pool.submit(work, *lab) for lab in labs]:
+            one.result()
+
+
+def do_their_worst(daemon, nginx):
+    """Let the users of a lab do so; return the needle of all command lines."""
+    daemon.ctl("start", "alice", check=True)
     daemon.wait_for("alice", "ready")
     mark = daemon.folder.name
     browser = Browser(nginx.port, "/alice/")
@@ -73,7 +97,7 @@ def busy_lab(request, jlabd, nginx, lab4_venv):
     kinds = ("ignores-term", "new-session", "double-fork", "forks-on", "nohup", "setsid")
     for kind in kinds:
         until(lambda kind=kind: with_argument(f"{mark}-{kind}"), 20, kind)
-    return daemon, mark
+    return mark
 
 
 def hold_the_gil(browser):
@@ -101,22 +125,29 @@ def everything(daemon, mark):
     return [pid for pid in with_argument(mark) if pid != daemon.process.pid]
 
 
-def test_stop_leaves_nothing(busy_lab):
+def test_stop_leaves_nothing(labs):
     """`stopped` is said when nothing is left, and that is true."""
-    daemon, mark = busy_lab
-    began = time.monotonic()
-    daemon.ctl("stop", "alice", check=True)
-    assert time.monotonic() - began < 8 + 3
-    assert everything(daemon, mark) == []
+
+    def stop(daemon, nginx):
+        mark = do_their_worst(daemon, nginx)
+        began = time.monotonic()
+        daemon.ctl("stop", "alice", check=True)
+        assert time.monotonic() - began < 8 + 3
+        assert everything(daemon, mark) == []
+
+    side_by_side(stop, labs)
 
 
-def test_crash_leaves_nothing(busy_lab):
+def test_crash_leaves_nothing(labs):
     """After a crash of the server its tree ends before the next incarnation begins."""
-    daemon, mark = busy_lab
-    before = set(everything(daemon, mark))
-    entry = daemon.instance("alice")
-    os.kill(entry["pid"], signal.SIGKILL)
-    until(lambda: daemon.instance("alice")["incarnation"] > entry["incarnation"], 20, "the next incarnation")
-    assert [pid for pid in before if is_alive(pid)] == []
-    daemon.wait_for("alice", "ready")
-    assert daemon.instance("alice")["restarts"] == 1
+
+    def crash(daemon, nginx):
+        before = set(everything(daemon, do_their_worst(daemon, nginx)))
+        entry = daemon.instance("alice")
+        os.kill(entry["pid"], signal.SIGKILL)
+        until(lambda: daemon.instance("alice")["incarnation"] > entry["incarnation"], 20, "the next incarnation")
+        assert [pid for pid in before if is_alive(pid)] == []
+        daemon.wait_for("alice", "ready")
+        assert daemon.instance("alice")["restarts"] == entry["restarts"] + 1
+
+    side_by_side(crash, labs)
