@@ -59,12 +59,14 @@ def test_kernels_survive_kill_9(jlabd, nginx, lab4_venv, wrap):
 
 
 def test_requests_wait_after_adoption(jlabd, wrap):
-    """The new daemon has the old listening socket: a restart of an adopted server loses no request."""
+    """The new daemon tells of the adoption, and has the old listening socket: a restart then loses no request."""
     daemon = jlabd(web("a"), wrap=wrap).start()
     pid = daemon.wait_for("a", "ready")["pid"]
     kill_daemon(daemon)
     daemon.start()
     assert daemon.wait_for("a", "ready")["pid"] == pid
+    lines = daemon.ctl("events", "--json", check=True).stdout.splitlines()
+    assert "taken over from an earlier jlabd" in [json.loads(line)["reason"] for line in lines]
     socket_before = path_of(daemon, "a").stat().st_ino
     daemon.ctl("restart", "a", "--no-wait", check=True)
     assert get(path_of(daemon, "a"), "/a/")[0] == 200
@@ -218,17 +220,6 @@ def servers(daemon, name):
         if f"{daemon.folder}/run/labs/{name}." in environment:
             found.append(pid)
     return found
-
-
-def test_journal_says_what_was_taken_over(jlabd):
-    """`jlabctl events` of the new daemon tells of the adoption."""
-    daemon = jlabd(web("a")).start()
-    daemon.wait_for("a", "ready")
-    kill_daemon(daemon)
-    daemon.start()
-    daemon.wait_for("a", "ready")
-    lines = daemon.ctl("events", "--json", check=True).stdout.splitlines()
-    assert "taken over from an earlier jlabd" in [json.loads(line)["reason"] for line in lines]
 
 
 def test_folders_of_servers_that_died_meanwhile_are_swept(jlabd):
