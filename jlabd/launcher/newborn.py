@@ -55,6 +55,9 @@ def live(channel: socket.socket, lab: Any, captured: Any) -> None:
     except BaseException as error:  # noqa: BLE001  (nobody is there to raise it to; the daemon raises it)
         report(channel, stage, error)
     channel.close()
+    # From here on other processes of this user may look into this one, and code of hers is run: as after an exec.
+    LIBC.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
+    add_user_site()
     sys.argv = list(plan["argv"][1:])
     lab.main(sys.argv)
 
@@ -150,7 +153,6 @@ def switch_user(plan: Dict[str, Any], _descriptors: List[int]) -> None:
         os.setgroups(plan["groups"])
         os.setresgid(plan["gid"], plan["gid"], plan["gid"])
         os.setresuid(plan["uid"], plan["uid"], plan["uid"])
-        LIBC.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)  # as after an exec: else /proc/self would be root's
     os.umask(plan["umask"])
 
 
@@ -187,29 +189,21 @@ STEPS = (
 
 
 def why_not_warm() -> str:
-    """Return why this lab would not be what a cold one is, empty if it is; adds the user's own packages to the path."""
-    if not wants_user_site():
-        return ""
-    import site
-
-    site.ENABLE_USER_SITE = True
-    folder = site.getusersitepackages()
+    """Return why this lab would not be what a cold one is, empty if it is."""
+    folder = user_site()
     if not os.path.isdir(folder):
         return ""
     shadowed = sorted(imported_names() & {entry.partition(".")[0] for entry in os.listdir(folder)})
-    if shadowed:
-        return f"{folder} has a {shadowed[0]} of its own"
-    add_user_site(folder)
-    return ""
+    return f"{folder} has a {shadowed[0]} of its own" if shadowed else ""
 
 
-def wants_user_site() -> bool:
-    """Whether Python would search the user's own packages, had it been started by her."""
+def user_site() -> str:
+    """Return the folder of the user's own packages if Python would search it, had she started it; else empty."""
     import site
 
     if sys.prefix != sys.base_prefix and [sys.prefix] == site.PREFIXES:
-        return False  # an environment of its own, which is how site.py tells
-    return not os.environ.get("PYTHONNOUSERSITE")
+        return ""  # an environment of its own, which is how site.py tells
+    return "" if os.environ.get("PYTHONNOUSERSITE") else site.getusersitepackages()
 
 
 def imported_names() -> "set[str]":
@@ -217,12 +211,17 @@ def imported_names() -> "set[str]":
     return {name.partition(".")[0] for name in sys.modules} | {"sitecustomize"}
 
 
-def add_user_site(folder: str) -> None:
-    """Search `folder` before the packages of everybody, as site.py does."""
+def add_user_site() -> None:
+    """Search the user's own packages before those of everybody, as site.py does."""
     import site
 
+    folder = user_site()
+    if not folder:
+        return
+    site.ENABLE_USER_SITE = True
     before = len(sys.path)
-    site.addsitedir(folder)
+    if os.path.isdir(folder):
+        site.addsitedir(folder)
     new = sys.path[before:]
     del sys.path[before:]
     common = [path for path in site.getsitepackages() if path in sys.path]

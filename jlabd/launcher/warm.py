@@ -3,10 +3,10 @@
     VENV/bin/python -I -S warm.py --daemon PID --trust root|own
 
 Descriptor 4 is a SOCK_SEQPACKET socket to the daemon. The first message goes out with a file: {"reason": why there will
-be no labs, or nothing, "folders": where something was imported from}. From then on each message that comes in is the
-number of a wish, with one descriptor, a socket for one lab; it is answered when the lab exists: the number and 0, or
-the error number of the fork. The parent never sees what a lab is told: the lab reads it
-from its own socket, and what one user's environment holds cannot be found in another user's lab.
+be no labs, or nothing, "folders": where something was imported from, "variables": what the import read of the
+environment}. From then on each message that comes in is the number of a wish, with one descriptor, a socket for a lab;
+it is answered when the lab exists: the number and 0, or the error number of the fork. The parent never sees what a lab
+is told: the lab reads it from its own socket, and what one user's environment holds cannot be found in another's lab.
 
 The parent ends when the daemon closes the socket, or dies. With `--trust root` it imports with root's rights to become
 somebody else and no others, and opens no file that anybody but root could have written.
@@ -25,7 +25,7 @@ import os
 import signal
 import socket
 import sys
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 CONTROL_FD = 4
 LIFTED = 16
@@ -233,16 +233,35 @@ def loaded_folders() -> List[str]:
     return sorted((folders | {path for path in sys.path if os.path.isdir(path)}) - {HERE})
 
 
-def prepare(control: socket.socket, guard: Optional[Guard]) -> Tuple[Any, Any]:
-    """Import everything; return the modules `lab` and `captured`. Raises Unfit."""
+@contextlib.contextmanager
+def watched_environment() -> "Iterator[Set[str]]":
+    """Yield the set of the environment variables that somebody looks at meanwhile."""
+    environ = type(os.environ)
+    plain = environ.__getitem__
+    names: Set[str] = set()
+
+    def noted(self: Any, name: Any) -> Any:
+        names.add(os.fsdecode(name) if isinstance(name, (str, bytes)) else repr(name))
+        return plain(self, name)
+
+    environ.__getitem__ = noted  # type: ignore[method-assign]
+    try:
+        yield names
+    finally:
+        environ.__getitem__ = plain  # type: ignore[method-assign]
+
+
+def prepare(control: socket.socket, guard: Optional[Guard]) -> Tuple[Any, Any, Set[str]]:
+    """Import everything; return the modules `lab` and `captured`, and the variables that were read. Raises Unfit."""
     import site
 
     sys.dont_write_bytecode = True
     lab, captured = load("lab"), load("captured")
     canaries = (os.environ["HOME"], os.environ["USER"])
     try:
-        site.main()
-        import_everything(lab)
+        with watched_environment() as variables:
+            site.main()
+            import_everything(lab)
     except PermissionError as error:
         if guard is None or not guard.refused:
             raise Unfit(f"importing it fails: {error}") from error
@@ -254,7 +273,7 @@ def prepare(control: socket.socket, guard: Optional[Guard]) -> Tuple[Any, Any]:
     found = captured.unexplained(canaries)
     if found:
         raise Unfit(f"{found}, which would be wrong in a lab")
-    return lab, captured
+    return lab, captured, variables
 
 
 def tell(control: socket.socket, message: Dict[str, Any]) -> None:
@@ -321,14 +340,14 @@ def main(argv: Sequence[str]) -> None:
         guard = Guard(load("trust").Inspector())
         sys.addaudithook(guard)
     try:
-        lab, captured = prepare(control, guard)
+        lab, captured, variables = prepare(control, guard)
         child = load("newborn")
     except Unfit as unfit:
         tell(control, {"reason": str(unfit)})
         return
     gc.collect()
     gc.freeze()
-    tell(control, {"reason": "", "folders": loaded_folders()})
+    tell(control, {"reason": "", "folders": loaded_folders(), "variables": sorted(variables)})
     channel = serve(control)
     if guard is not None:
         guard.asleep = True

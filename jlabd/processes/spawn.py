@@ -257,8 +257,8 @@ def _signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-async def read_to_end(descriptor: int) -> bytes:
-    """Read until every writer is gone. The event loop goes on meanwhile."""
+async def read_to_end(descriptor: int, most: int = 65536) -> bytes:
+    """Read until every writer is gone, or has said at least `most` bytes. The event loop goes on meanwhile."""
     loop = asyncio.get_running_loop()
     data = bytearray()
     ended = loop.create_future()
@@ -267,7 +267,7 @@ async def read_to_end(descriptor: int) -> bytes:
         with contextlib.suppress(BlockingIOError):
             piece = os.read(descriptor, 65536)
             data.extend(piece)
-            if not piece and not ended.done():
+            if (not piece or len(data) >= most) and not ended.done():
                 ended.set_result(None)
 
     loop.add_reader(descriptor, take)

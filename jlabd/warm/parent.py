@@ -31,6 +31,8 @@ FAREWELL_S = 1.0
 """For labs that are on their way, and for a parent to end when its socket was closed."""
 REPORT_SIZE = 4 * 1024 * 1024
 """Bytes that are read of what a parent says when it has imported."""
+LAST_WORDS_SIZE = 8192
+"""Bytes that are read of what stopped a lab: it may be its user who speaks."""
 SAID_SIZE = 400
 """Characters that are quoted of what was printed at import."""
 _CREDENTIALS = struct.Struct("3i")
@@ -57,7 +59,10 @@ class Descriptors:
 class WarmParent:
     """A process that has imported JupyterLab, or is about to. Made by `begin`, ended by `end`."""
 
-    def __init__(self, tree: str, process: Process, control: socket.socket, output: int) -> None:
+    def __init__(
+        self, tree: str, process: Process, control: socket.socket, output: int, env: Mapping[str, str]
+    ) -> None:
+        self._env = env
         self.tree = tree
         """Under which name its processes are kept."""
         self.process = process
@@ -71,6 +76,8 @@ class WarmParent:
         self._broken = False
         self.folders: frozenset[str] = frozenset()
         """Where it has imported from."""
+        self.variables: dict[str, str | None] = {}
+        """What the import has read of the environment, and what it has found."""
 
     @classmethod
     async def begin(cls, tree: str, launch: Launch, cgroup_fd: int | None) -> Self:
@@ -91,7 +98,7 @@ class WarmParent:
         except BaseException:
             os.close(output)
             raise
-        return cls(tree, process, ours, output)
+        return cls(tree, process, ours, output, launch.env)
 
     async def imported(self, timeout_s: float) -> None:
         """Return when it has imported. Raises UnfitError: it is of no use then."""
@@ -109,10 +116,11 @@ class WarmParent:
         report = json.loads(os.pread(files[0], REPORT_SIZE, 0))
         os.close(files[0])
         if report["reason"]:
-            raise UnfitError(str(report["reason"]))
+            raise UnfitError(_printable(str(report["reason"])))
         if said := self._said():
             raise UnfitError(f"importing it prints{_quoted(said)}")
         self.folders = frozenset(map(str, report["folders"]))
+        self.variables = {str(name): self._env.get(str(name)) for name in report["variables"]}
 
     def _said(self) -> str:
         """Return what it has printed so far."""
@@ -147,12 +155,12 @@ class WarmParent:
             process = await self._birth(channel, theirs)
             try:
                 _send_plan(channel, plan, descriptors)
-                data = await read_to_end(channel.fileno())
+                data = await read_to_end(channel.fileno(), LAST_WORDS_SIZE)
             except BaseException:
                 process.abandon()
                 raise
         if data.startswith(b"cold\0"):
-            return process, data[5:].decode(errors="replace")
+            return process, _printable(data[5:].decode(errors="replace"))
         if data:
             process.abandon()
             raise refused_by_child(Report.decode(data), launch)
@@ -306,5 +314,8 @@ def _words(answer: bytes) -> str:
 def _quoted(said: str) -> str:
     """Return the last line of what was said, printable, to follow a clause."""
     line = said.splitlines()[-1] if said else ""
-    text = "".join(character if character.isprintable() else " " for character in line)[:SAID_SIZE]
-    return f": {text}" if text else ""
+    return f": {_printable(line)}" if line else ""
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else " " for character in text)[:SAID_SIZE]

@@ -19,6 +19,7 @@ from jlabd.processes.refusals import SpawnError
 from jlabd.processes.spawn import Process
 from jlabd.processes.tree import TreeKeeper
 from jlabd.threads import in_thread, in_thread_once
+from jlabd.warm.fitness import what_was_read
 from jlabd.warm.parent import Descriptors, ForkError, UnfitError, WarmParent
 from jlabd.warm.venv import Fingerprint, Venv
 
@@ -97,12 +98,15 @@ class Parents:
         """
         place = self._places.setdefault(venv, _Place(Venv(venv)))
         parent = await self._parent(place)
+        if reason := what_was_read(launch.env, parent.variables):
+            raise NotWarmError(reason)
         try:
             return await parent.fork(launch, descriptors)
         except ForkError as error:
+            reason = f"the warm parent of {venv} made no lab: {error}"
             if place.parent is parent:
-                self._fail(place, f"the warm parent of {venv} made no lab: {error}")
-            raise NotWarmError(place.reason) from error
+                self._fail(place, reason)
+            raise NotWarmError(reason) from error
         finally:
             self._watch_idleness(place)
 
@@ -195,6 +199,7 @@ class Parents:
             "LOGNAME": CANARY,
             "PATH": f"{venv.folder}/bin:{_PATH}:{nowhere}",
             "LANG": "C.UTF-8",
+            "VIRTUAL_ENV": venv.folder,
         }
         script = f"{self._launcher_dir}/warm.py"
         options = ("--daemon", str(os.getpid()), "--trust", "root" if as_root else "own")

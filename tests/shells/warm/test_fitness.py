@@ -30,6 +30,7 @@ def judge(account=ALICE, env=(), as_root=True, **keys):
         ({"env": {"PYTHONHASHSEED": "0"}}, "env has PYTHONHASHSEED"),
         ({"env": {"PYTHONSTARTUP": "/x", "PYTHONNOUSERSITE": "1"}}, ""),
         ({"env": {"LD_LIBRARY_PATH": "/x"}}, "env has LD_LIBRARY_PATH"),
+        ({"env": {"SSL_CERT_FILE": "/x"}}, "env has SSL_CERT_FILE"),
         ({"env": {"MALLOC_ARENA_MAX": "2"}}, "env has MALLOC_ARENA_MAX"),
         ({"env": {"MY_PYTHON": "x", "OLD_LIBRARY": "y"}}, ""),
         ({"env": {"LANG": "de_DE.ISO-8859-1"}}, "the locale de_DE.ISO-8859-1 is not UTF-8"),

@@ -111,6 +111,16 @@ async def test_broken_jupyterlab(nursery, environment):
         await nursery.lab(environment)
 
 
+async def test_variables_that_the_import_reads(nursery, environment):
+    """A lab that sets what the import looked at would have been imported otherwise: it starts cold, the others warm."""
+    environment.add("sitecustomize.py", "import os; proxy, there = os.environ.get('HTTP_PROXY'), b'A' in os.environb")
+    assert (await ended(nursery, environment)).code == 78
+    for name in ("HTTP_PROXY", "A"):
+        with pytest.raises(NotWarmError, match=f"env has {name}, which is read"):
+            await nursery.lab(environment, env={name: "x"})
+    assert (await ended(nursery, environment, env={"B": "x", "JUPYTER_DATA_DIR": "/x"})).code == 78
+
+
 async def test_no_interpreter(nursery, environment):
     """An environment whose interpreter is gone has no parent."""
     (environment.folder / "bin/python").unlink()
