@@ -225,7 +225,7 @@ def test_a_kernel_works_and_everything_ends(labs, people):
     code = "import os; print(os.getuid(), os.path.expanduser('~'), os.getppid())"
     assert browser.execute(browser.start_kernel(), code) == f"{people[1].pw_uid} {people[1].pw_dir} {pid}\n"
     labs.ctl("stop", "bob", check=True)
-    assert not with_argument("labs/bob.")
+    assert not with_argument(f"{labs.folder}/run/labs/bob.")
     assert parent_of(labs) == parent
     labs.ctl("start", "bob", check=True)
     assert labs.instance("bob")["launcher"] == "warm"
