@@ -202,9 +202,7 @@ class Endpoint:
             text = render(self._broadcast.snapshot(), self._broadcast.recent_events(), socket.gethostname())
             self._page_text, self._page_made_at = text.encode(errors="replace"), time.monotonic()
         headers = {POLICY_HEADER: POLICY, "Referrer-Policy": "no-referrer"}
-        return web.Response(
-            body=text.encode(errors="replace"), content_type="text/html", charset="utf-8", headers=headers
-        )
+        return web.Response(body=self._page_text, content_type="text/html", charset="utf-8", headers=headers)
 
     async def _healthz(self, _request: web.Request) -> web.Response:
         well, reason = self._health()

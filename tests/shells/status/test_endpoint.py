@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from jlabd.spec import TcpListen, UnixListen
+from jlabd.status import endpoint as endpoint_module
 from jlabd.status.endpoint import MOST_CONNECTIONS, Endpoint
 from jlabd.status.history import Histories
 from jlabd.status.journal import Journal
@@ -62,6 +63,15 @@ async def test_status_and_one_instance():
         assert json.loads(body) == DOCUMENT
         assert json.loads((await _get(address, "/status/alice"))[2]) == DOCUMENT["instances"][0]
         assert json.loads((await _get(address, "/status/a@b.c"))[2]) == DOCUMENT["instances"][1]
+
+
+async def test_the_page_for_a_crowd(monkeypatch):
+    """Who comes within the same second gets the page that was made for somebody else."""
+    made = []
+    monkeypatch.setattr(endpoint_module, "render", lambda *_: made.append(1) or f"page {len(made)} \udcff")
+    async with _serving() as address:
+        answers = [await _get(address, "/") for _ in range(3)]
+    assert [(status, body) for status, _, body in answers] == [(200, b"page 1 ?")] * 3
 
 
 async def test_metrics():
