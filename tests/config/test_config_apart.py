@@ -1,11 +1,14 @@
 """The configuration read by a process of its own comes out as if it had been read here."""
 
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import jlabd
 from jlabd.config.apart import reading_command, what_was_read
 from jlabd.config.problems import ConfigError
 from jlabd.config.read import load
@@ -73,6 +76,28 @@ def test_a_process_that_fails(said):
     (problem,) = error.value.problems
     assert problem.file == "/etc/jlabd.toml"
     assert (said.splitlines() or ["137"])[-1] in problem.message
+
+
+def test_another_jlabd_on_disk(main, tmp_path):
+    """What a newer jlabd reads is not taken: its values have other fields, which a pickle does not name."""
+    package = Path(jlabd.__file__).parent
+    newer = shutil.copytree(package, tmp_path / "newer/jlabd", ignore=shutil.ignore_patterns("__pycache__"))
+    spec = (newer / "spec.py").read_text()
+    added = spec.replace("    allow_root: bool = False\n", "    newcomer: int = 0\n    allow_root: bool = False\n")
+    assert added != spec
+    (newer / "spec.py").write_text(added)
+    here, there = (f"insert(0, {str(package.parent)!r})" for package in (package, newer))
+    command = [word.replace(here, there) for word in reading_command(str(main))]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    with pytest.raises(ConfigError, match="jlabctl reexec"):
+        what_was_read(str(main), done.returncode, done.stdout)
+
+
+def test_only_what_is_ours_is_unpickled(main):
+    """The last words of a process that failed may come from anywhere."""
+    done = subprocess.run(reading_command(str(main)), capture_output=True, text=True, check=True)
+    with pytest.raises(ConfigError, match="could not be read"):
+        what_was_read(str(main), 1, f"ValueError: odd text\n{done.stdout}")
 
 
 def test_the_daemon_stays_small():
