@@ -259,3 +259,26 @@ async def test_the_environment_is_passed_whole(nursery, environment, place):
     got = dict(item.split(b"=", 1) for item in seen.read_bytes().split(b"\0") if item)
     own = {b"LISTEN_FDS", b"LISTEN_FDNAMES", b"LISTEN_PID", b"JLABD_MARK"}
     assert {key: got[key] for key in got.keys() - own} == {os.fsencode(k): os.fsencode(v) for k, v in env.items()}
+
+
+HOSTILE = """
+import os
+names = {n: os.readlink(f"/proc/self/fd/{n}") for n in range(5, 64) if os.path.lexists(f"/proc/self/fd/{n}")}
+sockets = [n for n in names if names[n].startswith("socket:")]
+for number in sockets:
+    os.write(number, b"nonsense")
+with open(os.environ["SEEN"], "w") as file:
+    file.write(f"{len(sockets)} sockets")
+"""
+
+
+async def test_code_of_the_users_own_has_no_way_to_the_daemon(nursery, environment, place):
+    """What Python runs for the user before JupyterLab finds no socket on which the daemon would listen to it."""
+    environment.add("sitecustomize.py", "import site; site.PREFIXES.append(site.PREFIXES[0])")  # as with the system's
+    own = place / "home/.local/lib" / environment.packages.parent.name / "site-packages"
+    own.mkdir(parents=True)
+    (own / "hostile.py").write_text(HOSTILE)
+    (own / "hostile.pth").write_text("import hostile\n")
+    env = {"HOME": f"{place}/home", "SEEN": f"{place}/seen", "PATH": "/bin"}
+    assert (await ended(nursery, environment, env=env)).code == 78
+    assert (place / "seen").read_text() == "0 sockets"

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from jlabd.core.launch import Account
 from jlabd.launcher.trust import Inspector
+from jlabd.processes.exits import wait_exit
 from jlabd.warm.parents import NotWarmError
 from jlabd.warm.venv import Venv
+from tests.shells.warm.conftest import LABAPP, Environment
 
 pytestmark = pytest.mark.root
 
@@ -93,6 +96,18 @@ async def test_whatever_leads_there(nursery, environment, evil, lead):
     lead(environment, evil)
     with pytest.raises(NotWarmError, match=r"others than root can change .*evil"):
         await nursery.lab(environment)
+
+
+async def test_no_debugger_before_the_daemon_has_hung_up(nursery, place):
+    """While a lab that is its user's already still talks to the daemon, the user cannot look into it."""
+    environment = Environment(place / "venv", "/usr/bin/python3")  # which everybody may use
+    ask = 'import ctypes, os; os.write(4, b"%d %d;" % (os.geteuid(), ctypes.CDLL(None).prctl(3, 0, 0, 0, 0)))'
+    environment.add("send2trash/__init__.py")
+    environment.add("send2trash/plat_other.py", ask)  # is executed again in each lab
+    environment.add("jupyterlab/labapp.py", f"import send2trash.plat_other\n{LABAPP}")
+    process, why_cold = await nursery.lab(environment, account=Account("nobody", NOBODY, NOBODY, (), "/", "/bin/sh"))
+    assert (why_cold, (await wait_exit(process)).code) == ("", 78)
+    assert nursery.said().startswith(f"{NOBODY} 0;")
 
 
 def own_package(environment):
