@@ -7,6 +7,7 @@ rest while it is opened: what a .pth file, an editable package or a hook leads t
 Runs under the Python of somebody else's environment too: 3.8 or newer, standard library only.
 """
 
+import errno
 import os
 import stat
 from typing import Iterable, Iterator, List, Set, Tuple
@@ -43,7 +44,7 @@ class Inspector:
             except (FileNotFoundError, NotADirectoryError):
                 return ""
             if not stat.S_ISLNK(status.st_mode):
-                if is_others(status, in_between=True):
+                if is_others(there, status, in_between=True):
                     return there
                 self._good.add(there)
                 here = there
@@ -84,19 +85,33 @@ class Inspector:
         status = os.lstat(path)
         if stat.S_ISLNK(status.st_mode):
             return self.culprit(path)
-        return path if is_others(status, in_between=False) else ""
+        return path if is_others(path, status, in_between=False) else ""
 
 
-def is_others(status: os.stat_result, *, in_between: bool) -> bool:
-    """Say whether others than root can change a file or folder.
+def is_others(path: str, status: os.stat_result, *, in_between: bool) -> bool:
+    """Say whether others than root can change a file or folder, which is no link.
 
-    A sticky folder that is only on the way protects what is root's in it.
+    A sticky folder that is only on the way protects what is root's in it. Where an access control list lets somebody
+    write, the mode shows that as the group's right.
     """
     if status.st_uid != 0:
         return True
     if in_between and stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX:
         return False
-    return bool(status.st_mode & stat.S_IWOTH) or bool(status.st_mode & stat.S_IWGRP and status.st_gid != 0)
+    if status.st_mode & stat.S_IWGRP and (status.st_gid != 0 or has_list(path)):
+        return True
+    return bool(status.st_mode & stat.S_IWOTH)
+
+
+def has_list(path: str) -> bool:
+    """Say whether a file or folder has an access control list. Raises OSError, but not where there are none."""
+    try:
+        os.getxattr(path, "system.posix_acl_access", follow_symlinks=False)
+    except OSError as error:
+        if error.errno in (errno.ENODATA, errno.ENOTSUP):
+            return False
+        raise
+    return True
 
 
 def _parts(path: str) -> List[str]:

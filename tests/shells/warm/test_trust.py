@@ -1,6 +1,7 @@
 """Root's parent runs nothing that anybody else could have written."""
 
 import os
+import struct
 import sys
 from pathlib import Path
 
@@ -127,6 +128,23 @@ def writable_for_a_group(environment):
     return str(path)
 
 
+def acl(path, folder_mode=0):
+    """Let somebody else write by an access control list; the mode shows no more than g+w."""
+    entries = ((1, 6 | folder_mode, 0), (2, 7, NOBODY), (4, 4, 0), (0x10, 7, 0), (0x20, 4, 0))
+    everybody = 0xFFFFFFFF
+    packed = b"".join(struct.pack("<HHI", tag, bits, who or everybody) for tag, bits, who in entries)
+    os.setxattr(path, "system.posix_acl_access", struct.pack("<I", 2) + packed)
+    return str(path)
+
+
+def writable_by_acl(environment):
+    return acl(environment.add("mine.py"))
+
+
+def folder_writable_by_acl(environment):
+    return acl(environment.add("mine/__init__.py").parent, 1)
+
+
 def own_folder(environment):
     return give_away(environment.folder / "bin")
 
@@ -163,6 +181,8 @@ def own_base(environment):
         own_package,
         writable_for_all,
         writable_for_a_group,
+        writable_by_acl,
+        folder_writable_by_acl,
         own_folder,
         own_venv,
         own_settings,
@@ -183,6 +203,7 @@ async def test_before_anything_runs(nursery, environment, place, spoil):
 
 def test_what_is_roots_is_good(environment):
     """An environment of root's own is trusted, and so is the Python that these tests run in, below a sticky /tmp."""
+    environment.add("mine.py").chmod(0o664)
     assert Venv(str(environment.folder)).untrusted() == ""
     assert Inspector().culprit(sys.executable) == ""
 
