@@ -1,5 +1,8 @@
 """What the tests of the configuration share: files in a folder of their own, and people that do not exist."""
 
+import os
+import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -66,3 +69,23 @@ class Files:
 def files(tmp_path):
     """A folder for configuration files."""
     return Files(tmp_path)
+
+
+@pytest.fixture
+def public_files():
+    """A folder for configuration files that everybody can enter."""
+    with tempfile.TemporaryDirectory(prefix="jl", dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        yield Files(Path(folder))
+
+
+@contextmanager
+def without_roots_rights():
+    """Be somebody to whom permissions apply: root may read everything."""
+    own = os.geteuid()
+    if own == 0:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(own)

@@ -8,6 +8,7 @@ import pytest
 
 from jlabd.config.problems import ConfigError, Problem, dotted, shown
 from jlabd.config.read import check, load
+from tests.config.conftest import without_roots_rights
 
 MANY = """\
 [daemon]
@@ -158,11 +159,15 @@ def test_files_that_cannot_be_read(files):
     assert "cannot be read: File name too long" in told[3][0]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
-def test_files_without_permission(files):
+def test_files_without_permission(public_files):
     """A file that may not be read is a problem."""
-    files.write("jlabd.toml", "").chmod(0)
-    assert files.told(check(files.main)) == ["jlabd.toml: cannot be read: Permission denied"]
+    main = public_files.write("jlabd.toml", "")
+    main.chmod(0o644)
+    with without_roots_rights():
+        assert check(main) == []
+    main.chmod(0)
+    with without_roots_rights():
+        assert public_files.told(check(main)) == ["jlabd.toml: cannot be read: Permission denied"]
 
 
 def test_world_writable_main_file(files):

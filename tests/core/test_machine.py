@@ -36,7 +36,7 @@ from jlabd.core.events import (
     TreeEmptied,
 )
 from jlabd.core.machine import step
-from jlabd.core.state import Actual, Desired, Failure
+from jlabd.core.state import PATIENCE_S, Actual, Desired, Failure, Front
 from jlabd.spec import Restart
 
 
@@ -249,6 +249,15 @@ def test_long_backoff_is_answered_by_the_daemon():
     assert (instance.deadline, actions) == (40.5, (StandIn(),))
     _, actions = step(spec, instance, TimePassed(), 40.5)
     assert actions == (Usher(), Spawn(2))
+
+
+def test_who_has_waited_long_is_told():
+    """Visitors wait for a start as long as is bearable; then they are told how it stands, and so is who comes after."""
+    instance, _ = after(*SPAWNED)
+    assert (instance.front, instance.usher_at) == (Front.LAB, PATIENCE_S)
+    instance, actions = step(SPEC, instance, TimePassed(), PATIENCE_S)
+    assert (instance.front, instance.usher_at) == (Front.USHER, None)
+    assert Usher() in actions
 
 
 def test_crash_of_a_stable_server_restarts_at_once():

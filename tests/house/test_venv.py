@@ -23,12 +23,15 @@ def make(tmp_path):
     return call
 
 
-def test_second_run_does_nothing(make):
-    """What stands is recognised at once, without a word."""
+def test_what_stands_is_recognised_and_what_changed_is_noticed(make, tmp_path):
+    """A second run does nothing, at once and without a word. The content of the lock decides, not its date."""
     assert "making it" in make()
+    (tmp_path / "lock.txt").touch()
     begin = time.monotonic()
     assert make() == ""
     assert time.monotonic() - begin < 1
+    (tmp_path / "lock.txt").write_text("# something else\n")
+    assert "making it" in make()
 
 
 def test_half_made_environment_is_made_again(make, tmp_path):
@@ -37,15 +40,6 @@ def test_half_made_environment_is_made_again(make, tmp_path):
     (tmp_path / "env/bin/python").write_text("half a file")
     assert "making it" in make()
     assert subprocess.run([tmp_path / "env/bin/python", "-c", ""], check=False).returncode == 0
-
-
-def test_changed_lock_is_noticed(make, tmp_path):
-    """The content of the lock decides, not its date."""
-    make()
-    (tmp_path / "lock.txt").touch()
-    assert make() == ""
-    (tmp_path / "lock.txt").write_text("# something else\n")
-    assert "making it" in make()
 
 
 def test_failing_pip_is_told_in_its_own_words(tmp_path):
