@@ -4,6 +4,8 @@ import json
 
 import pytest
 from rig.browser import Browser, run_cell
+from rig.daemon import daemons
+from rig.nginx import Nginx
 
 pytestmark = pytest.mark.jupyter
 
@@ -40,17 +42,37 @@ CELLS = [
 ]
 
 
-@pytest.fixture(params=["lab4_venv", "lab3_venv"])
-def browser(request, jlabd, nginx):
-    """A visitor of a lab with `asyncio_run`, and with a startup file of its owner's."""
-    keys = 'kernel = { asyncio_run = true }\nenv = { PYTHONSTARTUP = "{folder}/own.py" }\nroot_dir = "{folder}/home"\n'
-    daemon = jlabd(f"[instance.a]\nvenv = '{request.getfixturevalue(request.param)}'\n{keys}", nginx=nginx.settings())
-    (daemon.folder / "own.py").write_text("mine = 'of the owner'\n")
-    daemon.start()
-    nginx.start()
-    daemon.wait_for("a", "ready")
-    visitor = Browser(nginx.port, "/a/")
-    assert visitor.follow_link(daemon.token("a")).status_code == 200
+LAB = """
+[instance.{name}]
+venv = "{venv}"
+kernel = {{ asyncio_run = true }}
+env = {{ PYTHONSTARTUP = "{{folder}}/own.py" }}
+root_dir = "{{folder}}/home"
+"""
+
+
+@pytest.fixture(scope="module")
+def place(nginx_binary, lab4_venv, lab3_venv):
+    """Labs of both versions with `asyncio_run`, and with a startup file of their owner's: (daemon, nginx)."""
+    nginx = Nginx(nginx_binary).prepare()
+    with daemons() as make:
+        config = LAB.format(name="four", venv=lab4_venv) + LAB.format(name="three", venv=lab3_venv)
+        daemon = make(config, nginx=nginx.settings())
+        (daemon.folder / "own.py").write_text("mine = 'of the owner'\n")
+        daemon.start()
+        nginx.start()
+        for name in ("four", "three"):
+            daemon.wait_for(name, "ready")
+        yield daemon, nginx
+    nginx.stop()
+
+
+@pytest.fixture(params=["four", "three"])
+def browser(request, place):
+    """A visitor of such a lab."""
+    daemon, nginx = place
+    visitor = Browser(nginx.port, f"/{request.param}/")
+    assert visitor.follow_link(daemon.token(request.param)).status_code == 200
     yield visitor
     left = [path.name for path in (daemon.folder / "home").rglob("*") if b"jlabd" in path.name.encode()]
     assert left == []  # nothing of ours in the home
