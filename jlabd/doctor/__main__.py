@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -11,7 +12,9 @@ from pathlib import Path
 
 from jlabd.config.accounts import whose_daemon
 from jlabd.doctor import configuration, labs, limits, nginx, selinux, surroundings, tls
-from jlabd.doctor.findings import Finding, Grade
+from jlabd.doctor.findings import Finding, Grade, unknown
+from jlabd.ownership import why_not_only_root
+from jlabd.spec import Configuration
 
 _SIGNS = {Grade.GOOD: "ok", Grade.ADVICE: "advice", Grade.UNKNOWN: "?", Grade.WRONG: "WRONG"}
 
@@ -50,15 +53,36 @@ def examine(path: Path, socket: str) -> Iterator[Finding]:
         yield from surroundings.about_trees(wanted, [entry["pid"] for entry in status["instances"] if entry["pid"]])
     yield from labs.examine(wanted, whose_daemon(path))
     yield from limits.examine(wanted, pid)
-    yield from nginx.examine(wanted.nginx)
+    yield from _about_nginx(path, wanted)
     yield from tls.examine(wanted)
     yield from selinux.examine(wanted, pid)
 
 
+def _about_nginx(path: Path, wanted: Configuration) -> Iterator[Finding]:
+    """Have nginx's commands run, unless it would be root who runs what somebody else wrote."""
+    why = _why_not_obey(path) if wanted.nginx.enabled and os.geteuid() == 0 else ""
+    if why:
+        sentence = f"was not looked at: the configuration says which program root would run, but {why}"
+        yield unknown(nginx.SUBJECT, sentence, f"mend that, or ask as its owner: jlabctl doctor --config {path}")
+    else:
+        yield from nginx.examine(wanted.nginx)
+
+
+def _why_not_obey(path: Path) -> str:
+    try:
+        return why_not_only_root(path)
+    except OSError as error:
+        return f"{path} cannot be looked at: {error.strerror or error}"
+
+
 def told(finding: Finding) -> str:
-    """Return a finding for people: a line, and the fix below."""
-    line = f"{_SIGNS[finding.grade]:>6}  {finding.subject}: {finding.sentence}"
-    return f"{line}\n{'':>6}  → {finding.fix}" if finding.fix else line
+    """Return a finding for people: a line, and the fix below; whatever users named things, a terminal only shows it."""
+    line = f"{_SIGNS[finding.grade]:>6}  {finding.subject}: {_safe(finding.sentence)}"
+    return f"{line}\n{'':>6}  → {_safe(finding.fix)}" if finding.fix else line
+
+
+def _safe(text: str) -> str:
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" if ord(c) < 256 else f"\\u{ord(c):04x}" for c in text)
 
 
 def _options() -> argparse.Namespace:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -120,12 +121,10 @@ def _fix_of_ours(denial: Denial) -> str:
             "(semanage login -a -s unconfined_u NAME)"
         )
     if denial.kind == "file" and permissions & {"execute", "entrypoint", "map"}:
-        return (
-            f"label the virtual environment as programs: semanage fcontext -a -t bin_t "
-            f"'{denial.object or 'VENV'}'; restorecon -v '{denial.object or 'VENV'}'"
-        )
+        path = shlex.quote(denial.object or "VENV")
+        return f"label the virtual environment as programs: semanage fcontext -a -t bin_t {path}; restorecon -v {path}"
     if denial.target in _STRANGE:
-        return f"restorecon -Rv {denial.object if denial.object.startswith('/') else _PLACES}"
+        return f"restorecon -Rv {shlex.quote(denial.object) if denial.object.startswith('/') else _PLACES}"
     return (
         "please report this line; until it is mended: semanage permissive -a jlabd_t, "
         "or ausearch -m avc -c jlabd --raw | audit2allow -M jlabd-local && semodule -i jlabd-local.pp"

@@ -16,6 +16,7 @@ import pytest
 from rig.users import account
 
 from jlabd.doctor import as_account, labs, surroundings
+from jlabd.doctor.__main__ import examine, told
 from jlabd.doctor.as_account import NotAllowedError, look
 from jlabd.doctor.findings import Grade
 from jlabd.doctor.places import survey
@@ -108,6 +109,31 @@ def test_a_pipe_in_the_place_of_a_kernel(venv, tmp_path):
     folder.mkdir(parents=True)
     os.mkfifo(folder / "kernel.json")
     assert found(instance(root_dir=str(tmp_path), venv=str(venv))).startswith("ok")
+
+
+def test_names_that_users_chose_do_nothing_to_a_terminal(venv, tmp_path):
+    """Control characters, ends of lines and what is no UTF-8 are shown as what they are."""
+    kernel = venv / "share/jupyter/kernels" / os.fsdecode(b"a\x1b]0;b\x07\n    ok  c\xff") / "kernel.json"
+    kernel.parent.mkdir(parents=True)
+    kernel.write_text(json.dumps({"argv": ["/nonexistent/python"]}))
+    [finding] = labs.examine(configuration(instance(root_dir=str(tmp_path), venv=str(venv))), os.geteuid())
+    lines = told(finding).splitlines()
+    assert len(lines) == 2
+    assert all(line.isprintable() for line in lines)
+    assert r"kernels/a\x1b]0;b\x07\x0a    ok  c\udcff/kernel.json" in lines[0]
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(("owner", "runs"), [(0, True), (65534, False)])
+def test_root_runs_no_command_of_somebody_elses(tmp_path, owner, runs):
+    """A configuration that another user could write says nothing that root would run."""
+    path = tmp_path / "jlabd.toml"
+    command = ["/bin/sh", "-c", f"touch {tmp_path}/sprung; echo", "-t"]
+    path.write_text(f"[daemon]\nruntime_dir = '{tmp_path}/run'\n[nginx]\ntest_command = {json.dumps(command)}\n")
+    os.chown(path, owner, -1)
+    text = "\n".join(map(told, examine(path, f"{tmp_path}/no.sock")))
+    assert (tmp_path / "sprung").exists() == runs
+    assert (f"root would run, but {path} belongs to another user" in text) != runs
 
 
 def test_a_real_environment(lab4_venv):

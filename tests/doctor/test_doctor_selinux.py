@@ -48,6 +48,14 @@ def test_lines_of_the_kernel():
     assert "audit2allow" in fixes[0]
 
 
+def test_a_fix_can_be_pasted_into_a_shell():
+    """Paths are whatever a user named them."""
+    [(_, fix)] = ours(parse(KERNEL.replace("/srv/labs", "/srv/$(reboot);x"))[1:2], frozenset())
+    assert fix == "restorecon -Rv '/srv/$(reboot);x'"
+    [(_, fix)] = ours([Denial(("execute",), "jlabd_t", "user_home_t", "file", object="/home/a/v;x")], frozenset())
+    assert fix.endswith("restorecon -v '/home/a/v;x'")
+
+
 def test_fields_of_a_line():
     """Types, class, permissions, program and object are read, from raw and from interpreted lines alike."""
     assert parse(CONNECT) == [
