@@ -121,6 +121,48 @@ async def test_variables_that_the_import_reads(nursery, environment):
     assert (await ended(nursery, environment, env={"B": "x", "JUPYTER_DATA_DIR": "/x"})).code == 78
 
 
+@pytest.fixture
+def open_environment(place):
+    """An environment that lets its users have packages of their own: one of the system's Python, which has few."""
+    environment = Environment(place / "open", "/usr/bin/python3")
+    settings = environment.folder / "pyvenv.cfg"
+    settings.write_text(settings.read_text().replace("= false", "= true"))
+    return environment
+
+
+@pytest.fixture
+def user_packages(open_environment, place):
+    """The folder of a user's own packages."""
+    folder = place / "home/.local/lib" / open_environment.packages.parent.name / "site-packages"
+    folder.mkdir(parents=True)
+    return folder
+
+
+async def test_own_packages_of_the_user(nursery, open_environment, user_packages, place):
+    """What she has installed for herself is found before what everybody has, as in a Python that she started."""
+    (user_packages / "hers.py").write_text("")
+    (user_packages / "usercustomize.py").write_text(
+        "import hers, os, site, sys\n"
+        "place = [sys.path.index(path) for path in site.getsitepackages() if path in sys.path]\n"
+        "first = sys.path.index(os.path.dirname(hers.__file__)) < min(place)\n"
+        "print('found', site.ENABLE_USER_SITE, first, flush=True)\n"
+    )
+    for env in ({"HOME": f"{place}/home"}, {"HOME": f"{place}/home", "PYTHONNOUSERSITE": "1"}):
+        assert (await ended(nursery, open_environment, env=env)).code == 78
+    assert (place / "log").read_text().count("found True True") == 1
+
+
+async def test_own_packages_in_place_of_imported_ones(nursery, open_environment, user_packages, place):
+    """Who has a JupyterLab of her own gets that one: the lab executes Python after all, and says so."""
+    (user_packages / "jupyterlab").mkdir()
+    process, why_cold = await nursery.lab(open_environment, env={"HOME": f"{place}/home"})
+    assert why_cold == f"{user_packages} has a jupyterlab of its own"
+    cmdline = Path(f"/proc/{process.pid}/cmdline").read_bytes()
+    assert b"--warm" not in cmdline
+    assert (await wait_exit(process)).code == 78
+    assert "lab.py is started by jlabd" in nursery.said()
+
+
 async def test_no_interpreter(nursery, environment):
     """An environment whose interpreter is gone has no parent."""
     (environment.folder / "bin/python").unlink()
