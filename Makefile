@@ -19,6 +19,7 @@ demo: python
 # are both starting JupyterLabs would turn those into tests of the machine.
 test: python
 	@tests/setup/apt.sh
+	@tests/setup/node.sh
 	@$(VENV) .venv --project $(LOCK)/demo.txt $(LOCK)/test.txt
 	@$(VENV) .venv-lab3 $(LOCK)/lab3.txt
 	@tests/setup/uservenv.sh

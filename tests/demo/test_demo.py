@@ -13,7 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 import requests
+from rig.guide import Guide
 
+GUIDE = Guide("../README.md")
 pytestmark = pytest.mark.jupyter
 
 PATIENCE_S = 90
@@ -153,30 +155,69 @@ def test_next_demo_ends_what_a_massacre_left(demo):
     assert left.isdisjoint(pid for pid, _ in two.processes())
 
 
-def test_second_demo_is_refused_and_a_killed_daemon_started_again(demo, folder):
+def test_second_demo_is_refused_and_what_the_readme_shows_works(demo, folder):
     """A second demo says who is in the way, and the first one does not notice.
 
-    As under systemd, `kill -9` of the daemon disturbs no lab, and the demo goes on.
+    What the README says to try works, line by line, and `jlabctl status` looks as shown there. As under systemd,
+    `kill -9` of the daemon disturbs no lab, and the demo goes on.
     """
     one = demo()
-    link = one.links()["alice"]
-    [(daemon, _)] = one.processes("/bin/jlabd ")
+    link = one.links()["bob"]
     two = subprocess.run([sys.executable, "-m", "jlabd.demo"], cwd=folder, capture_output=True, text=True, check=False)
     assert two.returncode == 1
     assert two.stderr.startswith(f"demo: A demo already runs in this folder (pid {one.process.pid}).")
     assert requests.get(link, timeout=PATIENCE_S).status_code == 200
     start_kernel(link)
+    (folder / ".venv").symlink_to(sys.prefix)
+    place, *lines = GUIDE.commands["demo"].splitlines()
+    [killing] = [number for number, line in enumerate(lines) if line.startswith("kill -9")]
+
+    said = [_run(one, place, line) for line in lines[:killing]]
+    shown, real = GUIDE.outputs["demo"].splitlines(), said[0].splitlines()
+    assert shown[0].split() == real[0].split()
+    assert [_shape(line) for line in shown[1:]] == [_shape(line) for line in real[1:]]
+    assert "was killed by signal 9 (SIGKILL)" in said[-1]
+
     before = {pid for name in ("launcher/lab.py", "ipykernel") for pid, _ in one.processes(name)}
     assert len(before) == 3
-    # A daemon that lived shorter than this is not started again.
-    until(lambda: time.time() - psutil.Process(daemon).create_time() > 3.5)
-    os.kill(daemon, signal.SIGKILL)
-    until(lambda: "It is started again" in one.said())
-    until(lambda: one.processes("/bin/jlabd "))
+    for line in lines[killing:]:
+        _run(one, place, line)
+    assert "It is started again" in one.said()
+    assert "bob  ready  taken over from an earlier jlabd" in _shell(one, f"{place}\n.venv/bin/jlabctl events").stdout
     assert requests.get(link, timeout=PATIENCE_S).status_code == 200
     assert {pid for name in ("launcher/lab.py", "ipykernel") for pid, _ in one.processes(name)} == before
     assert one.end() == 0
     assert one.processes() == []
+
+
+def _run(one, place, line):
+    """Give one line of the README to a shell in the demo's folder, once all is well again; return what it printed."""
+    until(lambda: _shell(one, f"{place}\n.venv/bin/jlabctl status").returncode == 0)
+    command = line.partition("#")[0]
+    if "events" in line:
+        until(lambda: "SIGKILL" in _shell(one, f"{place}\n{command}").stdout)
+    if "kill -9" in line:  # a daemon that lived shorter than this is not started again
+        [(daemon, _)] = one.processes("/bin/jlabd ")
+        until(lambda: time.time() - psutil.Process(daemon).create_time() > 3.5)
+    if "-f" in command:  # it would go on for ever
+        command = f"timeout 3 {command}; [ $? = 124 ]"
+    done = _shell(one, f"{place}\n{command}")
+    assert (done.returncode, done.stderr) == (0, ""), line
+    return done.stdout
+
+
+def _shell(one, text):
+    return subprocess.run(
+        ["bash", "-c", text], cwd=one.folder, capture_output=True, text=True, check=False, timeout=PATIENCE_S
+    )
+
+
+def _shape(line):
+    """Return a line of the table without what differs from run to run."""
+    name, state, _, pid, _, kernels, cpu, memory, restarts, url, *reason = re.sub("min ", "min", line).split()
+    assert (pid.isdigit(), kernels.isdigit(), restarts.isdigit()) == (True, True, True), line
+    assert (cpu[-1] in "%-", memory[-1], reason[:2]) == (True, "M", ["ready", "after"]), line
+    return name, state, re.sub(r":\d+/", "/", url)
 
 
 def test_port_in_use_is_one_sentence(demo):

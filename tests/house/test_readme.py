@@ -1,5 +1,6 @@
 """README.md tells the truth about its commands."""
 
+import hashlib
 import re
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 from tests.house.tree import TOP
 
 README = (TOP / "README.md").read_text()
-SHELL = "\n".join(re.findall(r"```(?:sh|console)\n(.*?)```", README, re.DOTALL))
+SHELL = "\n".join(re.findall(r"```sh(?: \S+)?\n(.*?)```", README, re.DOTALL))
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\bmake ([a-z]+)", SHELL))))
@@ -32,6 +33,19 @@ def test_readme_shows_how_to_begin():
     """The README names the two commands that a newcomer needs."""
     assert "make demo" in SHELL
     assert "jlabctl status" in SHELL
+
+
+def test_pictures_are_of_the_page_as_it_is():
+    """Templates and styles of the status page are those that the pictures show; else: `make screenshots`."""
+    stamp = (TOP / "docs/pictures/SOURCES").read_text()
+    differing = [line for line in stamp.splitlines() if not _is_so(*line.split())]
+    assert differing == [], "make screenshots"
+    shown = [path for room in ("status", "look") for path in TOP.glob(f"jlabd/{room}/templates/*")]
+    assert [path for path in shown if str(path.relative_to(TOP)) not in stamp.split()] == [], "make screenshots"
+
+
+def _is_so(digest, path):
+    return (TOP / path).exists() and hashlib.sha256((TOP / path).read_bytes()).hexdigest() == digest
 
 
 def test_readme_shows_pictures():
