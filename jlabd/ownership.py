@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path, PurePosixPath
 
 _MOST_LINKS = 40
@@ -23,6 +23,22 @@ def why_not_only_root(path: Path) -> str:
             if stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX:
                 continue
             return f"{place} can be written by others (chmod go-w {place})"
+    return ""
+
+
+def why_links_could_be_laid(folder: Path, trusted: Container[int]) -> str:
+    """Say why others than root and the accounts `trusted` could lay links in `folder`, or put another one in its place.
+
+    For files that root makes anew and would make wherever such a link leads. Groups are believed: distributions let one
+    write to /var/log. Empty if nobody could. Raises OSError.
+    """
+    for place, status in _way(folder):
+        if status.st_uid != 0 and status.st_uid not in trusted:
+            return f"{place} belongs to another user (chown root {place})"
+        if stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_IWOTH:
+            if status.st_mode & stat.S_ISVTX and place != os.path.realpath(folder):
+                continue
+            return f"everybody can write to {place} (chmod o-w {place})"
     return ""
 
 

@@ -7,6 +7,7 @@ certificate, and what is wrong is told then by what brings nginx into line.
 from __future__ import annotations
 
 import os
+import pwd
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from jlabd.config.problems import Key, Problem
 from jlabd.config.sources import Source
 from jlabd.config.together import Built
 from jlabd.core.hosts import Certificate, shared_certificate, speaks_tls
-from jlabd.ownership import why_not_only_root
+from jlabd.ownership import why_links_could_be_laid, why_not_only_root
 from jlabd.spec import NginxSpec, RouteSpec
 
 PATIENCE_S = 1.0
@@ -38,6 +39,8 @@ def look(main: Source, nginx: NginxSpec, instances: Iterable[Built], uid: int) -
         folder = getattr(nginx, key)
         if folder and not _may_be_folder(folder):
             yield main.problem(("nginx", key), f"{folder} is not a folder, make it or write another one")
+    if nginx.access_log_dir and uid == 0 and (why := _why_not_for_logs(nginx)):
+        yield main.problem(("nginx", "access_log_dir"), f"is where nginx writes as root, but {why}")
     for draft, spec in built:
         yield from (draft.problem(("nginx", *key), wrong) for key, wrong in _about_route(spec.route, uid, deadline))
 
@@ -79,6 +82,17 @@ def _about_template(path: Path, uid: int) -> str:
     except OSError as error:
         return f"{path} cannot be read: {error.strerror or error}"
     return f"goes to nginx, which root runs, but {why}" if why else ""
+
+
+def _why_not_for_logs(nginx: NginxSpec) -> str:
+    try:
+        workers = frozenset({pwd.getpwnam(nginx.group).pw_uid})  # by default the account has its name from the group
+    except KeyError:
+        workers = frozenset()
+    try:
+        return why_links_could_be_laid(Path(nginx.access_log_dir), workers)
+    except OSError:  # there is none, or an ordinary user asks
+        return ""
 
 
 def _may_be_folder(path: str) -> bool:

@@ -43,7 +43,7 @@ _NGINX = {
     "acme_root": "Folder in which certbot or another ACME client puts its challenges (certbot certonly --webroot -w "
     "FOLDER). What lies below .well-known/acme-challenge/ in it is served without TLS.",
     "access_log_dir": "Folder for an access log of each host, HOST.access.log, without query strings, because these "
-    "hold tokens. Empty for no access log.",
+    "hold tokens. It must belong to root or nginx's workers. Empty for no access log.",
 }
 
 _INSTANCE = {

@@ -157,6 +157,27 @@ def test_folders_that_are_not_there(files):
 
 
 @pytest.mark.root
+def test_logs_are_not_written_where_a_user_could_lay_links(files):
+    """nginx's master opens logs as root and follows links: the folder must be root's, or that of nginx's workers."""
+    place = files.folder / "logs"
+    place.mkdir()
+    text = f"[nginx]\ngroup = 'nobody'\naccess_log_dir = '{place}/a'\n"
+    (place / "a").mkdir()
+    assert found(files, text) == []
+    os.chown(place / "a", 65534, 0)  # as where packages of nginx give it to its workers
+    (place / "a").chmod(0o775)
+    assert found(files, text) == []
+    os.chown(place, 12345, 0)
+    [said] = found(files, text)
+    assert said.startswith("jlabd.toml:3: nginx.access_log_dir")
+    assert "but logs belongs to another user (chown root logs)" in said
+    os.chown(place, 0, 0)
+    (place / "a").chmod(0o1777)
+    [said] = found(files, text)
+    assert "everybody can write to logs/a" in said
+
+
+@pytest.mark.root
 @pytest.mark.parametrize("key", ["extra", "template"])
 @pytest.mark.parametrize(
     ("harm", "reason"),
