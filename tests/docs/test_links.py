@@ -22,9 +22,15 @@ def anchors(page):
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+MADE = TOP / "docs/benchmarks.md"
+"""Written by `make bench`, which needs half an hour: the only page that need not be there."""
+
+
 def leads_nowhere(page, link):
     path, _, anchor = link.partition("#")
     target = (page.parent / path).resolve() if path else page
+    if target == MADE and not MADE.exists():
+        return False
     if not target.exists() or not target.is_relative_to(TOP):
         return True
     return bool(anchor) and anchor not in anchors(target)
