@@ -9,8 +9,9 @@ Runs under the Python of somebody else's environment too: 3.8 or newer, standard
 
 import errno
 import os
+import re
 import stat
-from typing import Iterable, Iterator, List, Set, Tuple
+from typing import Dict, Iterable, Iterator, List, Set, Tuple
 
 LINKS = 40
 """Symbolic links that are followed on one way, as in the kernel."""
@@ -22,6 +23,8 @@ class Inspector:
     def __init__(self) -> None:
         self._good: Set[str] = set()
         """What was looked at and is root's alone; no links."""
+        self._devices: Dict[int, bool] = {}
+        """Number of a mounted file system → whether a user mounted it."""
 
     def culprit(self, path: str) -> str:
         """Return which file or folder on the way to `path`, or itself, others than root can change; empty if none.
@@ -44,7 +47,7 @@ class Inspector:
             except (FileNotFoundError, NotADirectoryError):
                 return ""
             if not stat.S_ISLNK(status.st_mode):
-                if is_others(there, status, in_between=True):
+                if is_others(there, status, in_between=True) or self._is_a_users(status.st_dev):
                     return there
                 self._good.add(there)
                 here = there
@@ -80,12 +83,30 @@ class Inspector:
                     waiting.append(path)
         return ""
 
+    def _is_a_users(self, device: int) -> bool:
+        """Say whether the file system is one that a user has mounted, and so can say what it likes. Raises OSError."""
+        if device not in self._devices:
+            self._devices = mounted()
+        return self._devices.get(device, False)
+
     def _entry(self, path: str) -> str:
         """Judge something in a folder that is good itself."""
         status = os.lstat(path)
         if stat.S_ISLNK(status.st_mode):
             return self.culprit(path)
         return path if is_others(path, status, in_between=False) else ""
+
+
+def mounted() -> "Dict[int, bool]":
+    """Return the number of each file system, and whether a user mounted it, as FUSE lets her. Raises OSError."""
+    found = {}
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            fields, _, source = line.rpartition(" - ")
+            major, _, minor = fields.split(" ")[2].partition(":")
+            users = re.findall(r"[ ,]user_id=(\d+)", source) if source.startswith("fuse") else []
+            found[os.makedev(int(major), int(minor))] = any(user != "0" for user in users)
+    return found
 
 
 def is_others(path: str, status: os.stat_result, *, in_between: bool) -> bool:

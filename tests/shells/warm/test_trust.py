@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from rig import fuse
 
 from jlabd.core.launch import Account
 from jlabd.launcher.trust import Inspector
@@ -220,6 +221,19 @@ def test_links_without_end(place):
     """A link to itself is nobody's."""
     (place / "loop").symlink_to("loop")
     assert Inspector().culprit(f"{place}/loop/x") == f"{place}/loop"
+
+
+@pytest.mark.parametrize("uid", [NOBODY, 0])
+def test_a_file_system_of_a_users_own(place, uid):
+    """What a user mounted herself (FUSE with allow_other) says of each file that it is root's, if she likes."""
+    (place / "home").mkdir()
+    os.chown(place / "home", uid, uid)
+    try:
+        with fuse.mounted(place / "home", uid):
+            assert os.stat(place / "home").st_uid == 0
+            assert Inspector().culprit(f"{place}/home/venv/bin/python") == (f"{place}/home" if uid else "")
+    except OSError as error:
+        pytest.skip(f"NO FUSE HERE ({error}): file systems of users' own are not tested")
 
 
 def test_what_is_not_there(place, evil):
