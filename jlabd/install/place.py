@@ -15,6 +15,7 @@ UNITS = ("jlabd.service", "jlabd-labs.service")
 UNIT_DIR = "/etc/systemd/system"
 PACKAGED_DIRS = ("/usr/lib/systemd/system", "/lib/systemd/system")
 CONFIG = "/etc/jlabd.toml"
+PACKAGED_SCHEMA = "file:///usr/share/jlabd/jlabd.schema.json"
 CONFIG_FOLDER = "/etc/jlabd.d"
 NGINX_INCLUDE = "/etc/nginx/conf.d/jlabd.conf"
 NGINX_FOLDER = "/etc/nginx/jlabd.d"
@@ -92,7 +93,7 @@ def plan(installation: Installation, root: Path = Path("/")) -> Iterator[Planned
         yield Planned(f"{UNIT_DIR}/{unit}", with_programs(installation.text(unit), installation.programs))
     if (root / NGINX_INCLUDE[1:]).parent.is_dir():
         yield Planned(NGINX_INCLUDE, installation.text("nginx.conf"))
-    yield Planned(CONFIG, _configuration(installation.text("jlabd.toml"), root), mode=0o600, kept=True)
+    yield Planned(CONFIG, _configuration(installation, root), mode=0o600, kept=True)
 
 
 def with_programs(unit: str, programs: Path) -> str:
@@ -106,8 +107,10 @@ def _word(path: str) -> str:
     return f'"{escaped}"' if re.search(r"[\s'\"]", path) else escaped
 
 
-def _configuration(text: str, root: Path) -> str:
-    """Name the group of nginx's workers, where it is not that of Enterprise Linux."""
+def _configuration(installation: Installation, root: Path) -> str:
+    """Name the schema where it is, and the group of nginx's workers, where that is not that of Enterprise Linux."""
+    schema = (installation.shared / "jlabd.schema.json").as_uri()
+    text = installation.text("jlabd.toml").replace(PACKAGED_SCHEMA, schema, 1)
     try:
         groups = (root / "etc/group").read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:

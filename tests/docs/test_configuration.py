@@ -8,6 +8,7 @@ import tomllib
 import pytest
 
 from jlabd.config.manual import TEXTS
+from jlabd.install.place import PACKAGED_SCHEMA
 from tests.config.conftest import Files, People
 from tests.docs.pages import PAGES, TOP, blocks, name, spans
 
@@ -67,11 +68,12 @@ def test_there_are_examples():
     assert len(list(inline())) >= 7
 
 
-def taplo(folder):
-    """Have an editor's checker look at the files of a folder with the schema; return (exit code, what it says)."""
+def taplo(folder, *, by_schema=True):
+    """Have an editor's checker look at a folder, told the schema or not; return (exit code, what it says)."""
     if not TAPLO.exists():
         pytest.skip("NO TAPLO: run tests/setup/node.sh, which needs npm")
-    command = [TAPLO, "lint", "--colors", "never", "--schema", SCHEMA.as_uri(), *sorted(folder.glob("*.toml"))]
+    told = ["--schema", SCHEMA.as_uri()] if by_schema else []
+    command = [TAPLO, "lint", "--colors", "never", *told, *sorted(folder.glob("*.toml"))]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     return done.returncode, done.stdout + done.stderr
 
@@ -98,6 +100,19 @@ def test_editors_see_mistakes(tmp_path):
         line = next(number for number, line in enumerate(text.splitlines(), 1) if word in line)
         assert f"{number}.toml:{line}:" in said, said
         assert word in said
+
+
+def test_shipped_file_names_the_schema(tmp_path):
+    """An editor that opens the shipped file finds the schema by itself, where the package has put it."""
+    text = (TOP / "etc/jlabd.toml").read_text()
+    assert text.count(PACKAGED_SCHEMA) == 1
+    assert "-t %{buildroot}%{_datadir}/jlabd etc/jlabd.schema.json" in (TOP / "packaging/jlabd.spec").read_text()
+    there = text.replace(PACKAGED_SCHEMA, SCHEMA.as_uri())
+    (tmp_path / "a.toml").write_text(there)
+    assert taplo(tmp_path, by_schema=False)[0] == 0
+    (tmp_path / "a.toml").write_text(there + "nonsense = 1\n")
+    code, said = taplo(tmp_path, by_schema=False)
+    assert (code, "'nonsense' was unexpected" in said) == (1, True), said
 
 
 def test_every_key_is_explained():

@@ -51,6 +51,7 @@ def test_what_is_written(installation, root):
     assert "jlabd.con[f]" in (root / "etc/nginx/conf.d/jlabd.conf").read_text()
     config = root / "etc/jlabd.toml"
     assert '\ngroup = "www-data"\n' in config.read_text()
+    assert f"\n#:schema {(installation.shared / 'jlabd.schema.json').as_uri()}\n" in config.read_text()
     assert config.stat().st_mode & 0o777 == 0o600
     assert (root / "etc/jlabd.d").stat().st_mode & 0o777 == 0o700
     assert (root / "usr/local/bin/jlabctl").readlink() == PROGRAMS / "jlabctl"
