@@ -19,19 +19,27 @@ OTHERS = TOP / ".venv-bench/bin"
 NODE = TOP / ".cache/bench/node/node_modules/.bin"
 
 
-def script(folder: Path, number: int, version: int = 0) -> str:
+SLEEPS = "sleep 100000"
+ANSWERS = f"/usr/bin/python3 -I -S {TOP}/benchmarks/answers.py"
+"""Answers HTTP on descriptor 3: jlabd asks its programs how they are, and pays for that."""
+
+
+def script(folder: Path, number: int, version: int = 0, program: str = SLEEPS) -> str:
     """Return the shell line that is a program; another version is another program."""
-    return f"echo {number}.{version}.$$ >{folder}/announced; exec sleep 100000"
+    return f"echo {number}.{version}.$$ >{folder}/announced; exec {program}"
 
 
 class Contender(ABC):
     """One manager in a folder of its own, with `count` programs."""
 
     name: str
+    at_rest = SLEEPS
+    """What its programs are while it is looked at what it costs."""
 
     def __init__(self, folder: Path, count: int) -> None:
         self.folder = folder
         self.count = count
+        self.program = SLEEPS
         self.daemon: subprocess.Popen[bytes] | None = None
 
     @abstractmethod
@@ -73,13 +81,14 @@ class Contender(ABC):
 
     def versions(self, changed: int | None) -> list[str]:
         """Return the shell lines of all programs."""
-        return [script(self.folder, number, int(number == changed)) for number in range(self.count)]
+        return [script(self.folder, number, int(number == changed), self.program) for number in range(self.count)]
 
 
 class Jlabd(Contender):
     """jlabd, without nginx. A sleep answers nobody, so it may take its time to become ready."""
 
     name = "jlabd"
+    at_rest = ANSWERS
 
     def configure(self, changed: int | None = None) -> None:
         root = 'user = "root"\nallow_root = true\n' if os.geteuid() == 0 else ""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
-from contenders import CONTENDERS, Contender
+from contenders import CONTENDERS, SLEEPS, Contender
 
 RESPAWNS = 10
 STATUS_ROUNDS = 7
@@ -71,11 +71,14 @@ class Announcements:
 
 
 @contextmanager
-def running(kind: type[Contender], count: int) -> Iterator[tuple[Contender, Announcements, float]]:
+def running(
+    kind: type[Contender], count: int, *, at_rest: bool = False
+) -> Iterator[tuple[Contender, Announcements, float]]:
     """Give a contender all of whose programs run, and how long that took; in the end nothing of it is left."""
     folder = Path(tempfile.mkdtemp(prefix="jlbench", dir="/tmp"))
     announcements = Announcements(folder)
     contender = kind(folder, count)
+    contender.program = kind.at_rest if at_rest else SLEEPS
     contender.configure()
     began = time.monotonic()
     contender.begin()
@@ -97,11 +100,13 @@ def measure(kind: type[Contender], count: int) -> Figures:
     with running(kind, count) as (contender, announcements, start_s):
         figures.start_s = start_s
         time.sleep(3)  # whatever a manager does after a start is done
-        figures.rss_bytes, figures.idle_share = _cost(contender)
-        figures.status_s = _status(contender)
         figures.respawn_s = _respawn(announcements, count)
         figures.reload_s = _reload(contender, announcements, figures)
         figures.stop_s = _stop(contender, announcements, figures)
+    with running(kind, count, at_rest=True) as (contender, _, _):
+        time.sleep(10)
+        figures.rss_bytes, figures.idle_share = _cost(contender)
+        figures.status_s = _status(contender)
     return figures
 
 

@@ -27,8 +27,9 @@ PROGRAMS = """
 The same trivial programs for each: a shell that says that it runs and becomes a `sleep`. `start`: from the command that
 starts the manager until the last program runs. `respawn`: from `kill -9` of a program until it runs again (median).
 `status`: the whole command (median). `memory` and `idle`: the manager's own resident memory, and its share of a core
-while nothing happens. `reload`: from the command until the one program that was changed runs in its new form. `stop`:
-from the command that stops all programs until none of them lives.
+while nothing happens; for these jlabd's programs answer HTTP, because it asks them how they are. `reload`: from the
+command until the one program that was changed runs in its new form. `stop`: from the command that stops all programs
+until none of them lives.
 """
 
 
