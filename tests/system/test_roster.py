@@ -110,15 +110,23 @@ def test_another_user(jlabd):
         daemon.stop()
 
 
-def test_a_reload_that_is_under_way_starts_nothing_after_the_end(jlabd):
+SLOW_TEST = '''
+test_command = ["sh", "-c", """
+if [ -e {folder}/slow ]; then touch {folder}/testing; while :; do sleep 0.05; done; fi
+exec "$@" """, "sh", '''
+
+
+def test_a_reload_that_is_under_way_starts_nothing_after_the_end(jlabd, nginx):
     """SIGTERM while nginx still tests the new configuration: nothing of that is started, and everything ends."""
-    nginx = "enabled = true\nconfig_dir = '{folder}/nginx'\ntest_command = ['sleep', '2']\nreload_command = ['true']"
-    daemon = jlabd(web("a", "hang-on-term"), nginx=nginx).start()
+    settings = nginx.settings().replace("\ntest_command = [", SLOW_TEST)
+    daemon = jlabd(web("a", "hang-on-term"), nginx=settings).start()
+    nginx.start()
     daemon.wait_for("a", "ready")
-    until(lambda: daemon.document()["nginx"]["generation"] == 1, 10)
+    until(lambda: daemon.document()["nginx"]["generation"] == 1, 30)
+    (daemon.folder / "slow").touch()
     daemon.write(web("a", "other") + web("b"))
     daemon.process.send_signal(signal.SIGHUP)
-    time.sleep(0.5)
+    until((daemon.folder / "testing").exists, 10, "nginx to be tested")
     daemon.process.send_signal(signal.SIGTERM)
     assert daemon.stop(20) == 0
     assert "b is starting" not in daemon.said()
