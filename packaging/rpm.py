@@ -28,7 +28,8 @@ from pathlib import Path
 TOP = Path(__file__).resolve().parent.parent
 SPEC = Path("packaging/jlabd.spec")
 LOCK = Path("packaging/lock/runtime.txt")
-SHIPPED = ("jlabd", "packaging", "etc", "LICENSE", "README.md", "CHANGELOG.md", "ARCHITECTURE.md", "pyproject.toml")
+SHIPPED = ("jlabd", "packaging", "etc", "docs", "LICENSE", "README.md", "CHANGELOG.md", "ARCHITECTURE.md")
+SHIPPED += ("pyproject.toml",)
 LEFT_OUT = ("__pycache__", "demo")
 """The demo brings an nginx and a JupyterLab of its own, which are not packaged."""
 DISTS = ("el9", "el10")

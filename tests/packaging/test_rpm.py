@@ -93,6 +93,7 @@ def test_content(package):
     shells.append("fish/vendor_completions.d/jlabctl.fish")
     shared = [*(f"man/{page}" for page in pages), *shells, "jlabd/jlabd.schema.json"]
     ours += [f"/usr/share/{path}" for path in shared]
+    ours += [f"/usr/share/doc/jlabd/{page}" for page in ("README.md", "docs/troubleshooting.md", "docs/install.md")]
     assert {*ours, *(f"/usr/lib/{path}" for path in system)} <= set(modes)
     strangers = [path for path, mode in modes.items() if not mode.endswith("root root") or mode[8] == "w"]
     assert strangers == []
