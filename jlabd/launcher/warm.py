@@ -124,8 +124,10 @@ class Guard:
         """Raise PermissionError for code or data that somebody else could have written."""
         if self.asleep:
             return
-        if event in OPENING and isinstance(arguments[0], (str, bytes)):
-            self._look_at(os.fsdecode(arguments[0]))
+        if event in OPENING and isinstance(arguments[0], (str, bytes, os.PathLike)):
+            path = os.fsdecode(arguments[0])
+            if event != "ctypes.dlopen" or "/" in path:  # else the loader looks in the system's folders
+                self._look_at(path)
         elif event == "import" and isinstance(arguments[1], str):
             self._look_at(arguments[1])
 
@@ -143,8 +145,8 @@ OPENING = frozenset({"open", "os.listdir", "os.scandir", "ctypes.dlopen"})
 
 
 def is_the_systems(path: str) -> bool:
-    """Whether `path` is the system's own, or a library that the loader looks up in the system's folders."""
-    return path.startswith(("/proc/", "/dev/", "/sys/")) or "/" not in path
+    """Whether `path` is the system's own: no file that anybody could have written."""
+    return path.startswith(("/proc/", "/dev/", "/sys/")) and not path.startswith("/dev/shm/")  # noqa: S108  (compared)
 
 
 def load(name: str) -> Any:

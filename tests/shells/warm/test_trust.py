@@ -70,6 +70,16 @@ def lead_by_exec(environment, evil):
     environment.add("sitecustomize.py", f"exec(open({str(evil / 'trap.py')!r}).read())")
 
 
+def lead_by_path(environment, evil):
+    environment.add(
+        "sitecustomize.py", f"import io, pathlib; exec(io.FileIO(pathlib.Path({str(evil / 'trap.py')!r})).read())"
+    )
+
+
+def lead_by_folder(environment, evil):
+    environment.add("sitecustomize.py", f"import os; os.chdir({str(evil)!r}); exec(open('trap.py').read())")
+
+
 def lead_by_link(environment, evil):
     (environment.packages / "trap.py").symlink_to(evil / "trap.py")
     environment.add("lead.pth", "import trap\n")
@@ -90,7 +100,7 @@ except Exception:
 
 @pytest.mark.parametrize(
     "lead",
-    [lead_by_pth, lead_by_code, lead_by_hook, lead_by_exec, lead_by_link, lead_quietly],
+    [lead_by_pth, lead_by_code, lead_by_hook, lead_by_exec, lead_by_path, lead_by_folder, lead_by_link, lead_quietly],
     ids=lambda f: f.__name__,
 )
 async def test_whatever_leads_there(nursery, environment, evil, lead):
