@@ -174,6 +174,9 @@ class WarmParent:
         except TimeoutError:
             self._broken = True
             raise ForkError("it does not answer") from None
+        except ConnectionError as error:
+            self._broken = True
+            raise ForkError("it has ended") from error
         except OSError as error:
             self._broken = True
             raise ForkError(error.strerror or str(error)) from error

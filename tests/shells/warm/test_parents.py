@@ -225,6 +225,18 @@ async def test_a_parent_that_was_killed(nursery, environment, place):
     assert (await ended(nursery, environment)).code == 78
 
 
+async def test_a_parent_that_is_killed_with_a_wish_unread(nursery, environment, place):
+    """One that dies before it looks at what it was asked has ended, whatever the socket says of that."""
+    await ended(nursery, environment)
+    (pid,) = parents_in(place)
+    os.kill(pid, signal.SIGSTOP)
+    waiting = asyncio.create_task(nursery.lab(environment))
+    await eventually(lambda: nursery._places[str(environment.folder)].parent.busy, 5)
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(NotWarmError, match="has ended"):
+        await waiting
+
+
 async def test_a_parent_that_does_not_answer(nursery, environment, place, monkeypatch):
     """One that hangs is given up in time, and ended."""
     await ended(nursery, environment)
