@@ -13,6 +13,7 @@ import functools
 import gc
 import importlib
 import os
+import pathlib
 import site
 import sys
 import types
@@ -39,11 +40,18 @@ def _captures() -> "Iterator[Capture]":
     for name in RELOADED:
         module = _module(name)
         if module is not None:
-            yield [vars(module)], lambda module=module: importlib.reload(module)  # type: ignore[misc]
+            yield _globals(module), functools.partial(importlib.reload, module)
 
 
-RELOADED = ("send2trash.plat_other",)
+RELOADED = ("send2trash.plat_other", "jedi.settings", "parso.cache")
 """Small modules that keep what they captured in their own globals: they are executed again."""
+
+
+def _globals(module: Any) -> List[Any]:
+    """Return the globals of a module, and the insides of the paths among them."""
+    paths = [value for value in vars(module).values() if isinstance(value, pathlib.PurePath)]
+    inside = [part for path in paths for part in gc.get_referents(path) if isinstance(part, list)]
+    return [vars(module), *paths, *inside]
 
 
 def _module(name: str) -> Any:
@@ -113,7 +121,7 @@ def _trait(cls: Any, name: str, compute: Callable[[], str]) -> Capture:
             if table.get(name) == old:
                 table[name] = value
 
-    return ([], lambda: None) if trait is None else ([trait, *tables], renew_default)
+    return ([], lambda: None) if trait is None else ([trait, vars(trait), *tables], renew_default)
 
 
 def _family(cls: Any) -> "Iterator[Any]":
@@ -145,7 +153,8 @@ def _find(canaries: Sequence[str]) -> "Iterator[Hit]":
     objects = gc.get_objects()
     own = {id(objects), id(wanted), id(canaries), *map(id, wanted)}
     for holder in objects:
-        if id(holder) in own or isinstance(holder, types.FrameType):
+        # What modules written in C refer to may be dead already: to look at it would damage them (_asyncio in 3.12).
+        if id(holder) in own or type(holder) in (types.FrameType, types.ModuleType):
             continue
         for value in gc.get_referents(holder):
             for text in () if id(value) in own else _texts_in(value):
@@ -153,14 +162,14 @@ def _find(canaries: Sequence[str]) -> "Iterator[Hit]":
                     yield (value if type(value) in (dict, tuple) else holder), text
 
 
-def _name(holder: Any, depth: int = 3) -> str:
+def _name(holder: Any, depth: int = 2) -> str:
     """Return where people find `holder`, empty if that is too far to look."""
     for name, module in list(sys.modules.items()):
         if getattr(module, "__dict__", None) is holder:
             return f"module {name}"
     if isinstance(holder, type):
         return f"class {holder.__module__}.{holder.__qualname__}"
-    for owner in gc.get_referrers(holder) if depth else ():
+    for owner in gc.get_referrers(holder)[:20] if depth else ():
         name = _name(owner, depth - 1) if isinstance(owner, (dict, list, tuple, type)) else ""
         if name and "captured" not in name:
             return name

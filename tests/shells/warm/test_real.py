@@ -33,7 +33,7 @@ def look():
     objects = gc.get_objects()
     found = [
         [type(holder).__name__, repr(text)]
-        for holder in objects if holder is not needle
+        for holder in objects if holder is not needle and type(holder) is not type(os)
         for value in gc.get_referents(holder) if value is not needle
         for text in texts(value) if needle[type(text)] in text
     ]
