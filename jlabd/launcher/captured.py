@@ -162,18 +162,25 @@ def _find(canaries: Sequence[str]) -> "Iterator[Hit]":
                     yield (value if type(value) in (dict, tuple) else holder), text
 
 
-def _name(holder: Any, depth: int = 2) -> str:
+def _name(holder: Any) -> str:
     """Return where people find `holder`, empty if that is too far to look."""
-    for name, module in list(sys.modules.items()):
-        if getattr(module, "__dict__", None) is holder:
-            return f"module {name}"
-    if isinstance(holder, type):
-        return f"class {holder.__module__}.{holder.__qualname__}"
-    for owner in gc.get_referrers(holder)[:20] if depth else ():
-        name = _name(owner, depth - 1) if isinstance(owner, (dict, list, tuple, type)) else ""
-        if name and "captured" not in name:
-            return name
+    modules = {id(vars(module)): name for name, module in list(sys.modules.items()) if hasattr(module, "__dict__")}
+    waiting = [holder]
+    for steps in range(FARTHEST):
+        if steps >= len(waiting):
+            break
+        here = waiting[steps]
+        if id(here) in modules:
+            return f"module {modules[id(here)]}"
+        if isinstance(here, type):
+            return f"class {here.__module__}.{here.__qualname__}"
+        owners = [owner for owner in gc.get_referrers(here) if isinstance(owner, (dict, list, tuple, type))]
+        waiting += [owner for owner in owners if owner is not waiting and owner is not owners]
     return ""
+
+
+FARTHEST = 40
+"""Objects that are looked at on the way from a holder to where people know it; each takes milliseconds."""
 
 
 def unexplained(canaries: Sequence[str]) -> str:
