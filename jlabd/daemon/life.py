@@ -151,7 +151,7 @@ async def _start(life: Life, around: Surroundings, launch: Launch, descriptors: 
     spec = life.spec
     if not spec.command:
         most_files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        life.why_cold = why_cold(spec, launch, most_files, as_root=os.geteuid() == 0)
+        life.why_cold = why_cold(spec, launch, most_files)
         if not life.why_cold:
             try:
                 process, life.why_cold = await around.parents.fork(spec.venv, launch, descriptors)

@@ -29,7 +29,7 @@ async def sweep(place: Place) -> None:
     trees = MarkedTrees(str(place.runtime_dir))
     try:
         for name in (*LABS, NGINX_NAME):
-            trees.prepare(name, None)
+            trees.expect(name, None)
             await trees.kill(name)
     finally:
         trees.close()

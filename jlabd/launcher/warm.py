@@ -1,6 +1,6 @@
 """The warm parent of one environment: import JupyterLab once, then fork a lab whenever the daemon asks for one.
 
-    VENV/bin/python -I -S warm.py --daemon PID --trust root|own
+    VENV/bin/python -I -S warm.py --daemon PID --trust root|root-whole|own
 
 Descriptor 4 is a SOCK_SEQPACKET socket to the daemon. The first message goes out with a file: {"reason": why there will
 be no labs, or nothing, "folders": where something was imported from, "variables": what the import read of the
@@ -9,7 +9,8 @@ it is answered when the lab exists: the number and 0, or the error number of the
 is told: the lab reads it from its own socket, and what one user's environment holds cannot be found in another's lab.
 
 The parent ends when the daemon closes the socket, or dies. With `--trust root` it imports with root's rights to become
-somebody else and no others, and opens no file that anybody but root could have written.
+somebody else and no others, and opens no file that anybody but root could have written. `root-whole` is for root's own
+labs: it keeps all of root's rights, as they do, and opens no other files either.
 
 Runs under the Python of somebody else's environment: 3.8 or newer, standard library only.
 """
@@ -339,6 +340,7 @@ def main(argv: Sequence[str]) -> None:
     guard = None
     if options.get("--trust") == "root":
         drop_capabilities()
+    if options.get("--trust") in ("root", "root-whole"):
         guard = Guard(load("trust").Inspector())
         sys.addaudithook(guard)
     try:

@@ -39,6 +39,10 @@ class MarkedTrees:
         self._recent.forget()
         return Enrolment(None, target.mark)
 
+    def expect(self, name: str, uid: int | None) -> None:
+        """Say that an earlier daemon may have left processes of the instance, of any age, which run as `uid`."""
+        self._targets.setdefault(name, self._target(name, os.geteuid() if uid is None else uid))
+
     async def limit(self, name: str, limits: Limits) -> None:
         """Say that this cannot be done."""
         self._unenforced.tell(name, needed(limits))

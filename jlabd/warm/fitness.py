@@ -37,18 +37,16 @@ _PLAIN_LOCALES = frozenset({"", "C", "POSIX"})
 """Python takes UTF-8 in them."""
 
 
-def why_cold(spec: InstanceSpec, launch: Launch, most_files: int, *, as_root: bool) -> str:
+def why_cold(spec: InstanceSpec, launch: Launch, most_files: int) -> str:
     """Return why the instance cannot be forked from a warm parent, empty if it can.
 
-    `most_files` is the highest number of open files that a process may allow itself here; `as_root`: the daemon is
-    root. Nothing is to be said of what never could: a command of the operator's own.
+    `most_files` is the highest number of open files that a process may allow itself here. Nothing is to be said of
+    what never could: a command of the operator's own.
     """
     if not spec.warm:
         return "warm = false"
     if spec.private_tmp:
         return "private_tmp takes rights that a warm parent does not keep"
-    if as_root and launch.account is not None and launch.account.uid == 0:
-        return "it runs as root, with rights that a warm parent does not keep"
     if spec.open_files is not None and spec.open_files > most_files:
         return f"limits.open_files is above {most_files}, which takes rights that a warm parent does not keep"
     return _about_environment(launch.env)

@@ -1,4 +1,4 @@
-"""The warm parents, one for each environment.
+"""The warm parents, one for each environment; and one more for root's own labs, which alone keeps root's rights.
 
 Made at the first start, made anew when there is new code, sent away when nobody needs them, and left alone for a while
 when they fail. A start never waits long for one: it can always be cold.
@@ -55,6 +55,8 @@ class _Place:
     """One environment, and the parent for it if there is one."""
 
     venv: Venv
+    trust: str
+    """How the parent imports, for `launcher/warm.py`."""
     parent: WarmParent | None = None
     making: asyncio.Task[None] | None = None
     began: float = 0.0
@@ -87,7 +89,7 @@ class Parents:
         self._launcher_dir = launcher_dir
         self._begin = begin
         self._tell = tell
-        self._places: dict[str, _Place] = {}
+        self._places: dict[tuple[str, str], _Place] = {}
         self._ending: set[asyncio.Task[Any]] = set()
         self._made = 0
 
@@ -96,7 +98,8 @@ class Parents:
 
         Raises NotWarmError: then nothing was started. Raises SpawnError as `processes.spawn.spawn` does.
         """
-        place = self._places.setdefault(venv, _Place(Venv(venv)))
+        trust = _trust(launch)
+        place = self._places.setdefault((venv, trust), _Place(Venv(venv), trust))
         parent = await self._parent(place)
         if reason := what_was_read(launch.env, parent.variables):
             raise NotWarmError(reason)
@@ -153,7 +156,7 @@ class Parents:
         try:
             place.folders = frozenset()
             place.fingerprint = await in_thread(venv.fingerprint)
-            parent, place.fingerprint = await self._start(venv)
+            parent, place.fingerprint = await self._start(venv, place.trust)
             place.folders = parent.folders
         except (UnfitError, SpawnError, OSError) as error:
             reason = error.reason if isinstance(error, SpawnError) else str(error)
@@ -168,17 +171,16 @@ class Parents:
         finally:
             place.making = None
 
-    async def _start(self, venv: Venv) -> tuple[WarmParent, Fingerprint]:
+    async def _start(self, venv: Venv, trust: str) -> tuple[WarmParent, Fingerprint]:
         """Return a parent that has imported, and what it has imported. Raises UnfitError, SpawnError, OSError."""
-        as_root = os.geteuid() == 0
-        if as_root and (culprit := await in_thread(venv.untrusted)):
+        if trust != "own" and (culprit := await in_thread(venv.untrusted)):
             raise UnfitError(untrusted(culprit))
         self._made += 1
         tree = f"_warm-{self._made}"
         before = time.time_ns() - CLOCK_NS
         try:
             enrolment = self._trees.prepare(tree, None)
-            parent = await WarmParent.begin(tree, self._launch(venv, as_root), enrolment.cgroup_fd)
+            parent = await WarmParent.begin(tree, self._launch(venv, trust), enrolment.cgroup_fd)
         except BaseException:
             await self._trees.kill(tree)
             raise
@@ -189,7 +191,7 @@ class Parents:
             await self._end(parent)
             raise
 
-    def _launch(self, venv: Venv, as_root: bool) -> Launch:
+    def _launch(self, venv: Venv, trust: str) -> Launch:
         """Return how a parent is started: as somebody and in a place that nobody is, to see what is captured."""
         nowhere = f"{self._launcher_dir}/{CANARY}"
         Path(nowhere).mkdir(0o555, exist_ok=True)
@@ -202,7 +204,7 @@ class Parents:
             "VIRTUAL_ENV": venv.folder,
         }
         script = f"{self._launcher_dir}/warm.py"
-        options = ("--daemon", str(os.getpid()), "--trust", "root" if as_root else "own")
+        options = ("--daemon", str(os.getpid()), "--trust", trust)
         return Launch((venv.python, "-I", "-S", script, *options), env, cwd=nowhere, account=None, umask=0o077)
 
     def _fail(self, place: _Place, reason: str) -> None:
@@ -241,6 +243,13 @@ class Parents:
             self._watch_idleness(place)
         else:
             self._dismiss(place)
+
+
+def _trust(launch: Launch) -> str:
+    """Return how the parent of such a lab imports: root's own labs get one that keeps root's rights, as they do."""
+    if os.geteuid() != 0:
+        return "own"
+    return "root-whole" if launch.account is None or launch.account.uid == 0 else "root"
 
 
 async def imported(venv: Venv, parent: WarmParent, since: int) -> Fingerprint:

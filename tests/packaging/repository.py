@@ -181,7 +181,7 @@ class Repository:
     def close(self):
         """End what runs for the key, and forget it."""
         self._gpg("gpgconf", "--kill", "all")
-        shutil.rmtree(self._keys)
+        shutil.rmtree(self._keys, ignore_errors=True)  # the agent takes its sockets away at the same time
 
     def _gpg(self, *command):
         environment = {**os.environ, "GNUPGHOME": self._keys, "LC_ALL": "C.UTF-8"}

@@ -84,6 +84,7 @@ def labs(nginx_binary, lab4_venv, lab3_venv):
         made = Labs(make("", nginx=nginx.settings("127.0.0.1")), nginx, {"ann": lab4_venv, "old": lab3_venv})
         made.daemon.start()
         nginx.start()
+        until(lambda: made.daemon.document()["nginx"]["generation"] == 1, 30, "nginx to be in line")
         yield made
     nginx.stop()
 
@@ -169,7 +170,8 @@ def test_a_visit_while_it_goes_to_sleep_and_a_daemon_that_dies(labs):
     with ThreadPoolExecutor() as pool:
         visit = pool.submit(labs.ask, name, "lab", NAVIGATION)
         woken = labs.daemon.wait_for(name, "ready", 60)
-        assert "woken by a visit" in visit.result().text
+        # A warm lab may be there before there is a page to show.
+        assert visit.result().is_redirect or "woken by a visit" in visit.result().text
     assert woken["incarnation"] == before["incarnation"] + 1
     assert not is_alive(kernel_pid)
     until(lambda: labs.daemon.instance(name)["reason"].startswith("goes to sleep in"), 30, "the announcement")

@@ -217,6 +217,16 @@ def test_the_parent_has_few_rights_and_knows_no_secrets(labs):
     assert os.listdir(f"{labs.folder}/run/launcher/nobody-at-home") == []
 
 
+def test_roots_own_lab_is_warm_and_keeps_all_rights(jlabd, user_venv):
+    """It comes from a parent of its own, which keeps what root may do; all else is as with a cold one."""
+    place = f'venv = "{user_venv}"\nroot_dir = "{{folder}}/home"\n'
+    daemon = jlabd(f"[instance.warm]\n{place}[instance.cold]\nwarm = false\n{place}").start()
+    warm, cold = daemon.wait_for("warm", "ready"), daemon.wait_for("cold", "ready")
+    assert (warm["launcher"], warm["launcher_reason"], cold["launcher"]) == ("warm", None, "cold")
+    assert seen(warm["pid"]) == seen(cold["pid"])
+    assert seen(warm["pid"])["CapEff"] == seen(os.getpid())["CapEff"]
+
+
 def test_a_kernel_works_and_everything_ends(labs, people):
     """A cell runs, in a process of its own; after a stop nothing of the lab is left, and the parent stays."""
     pid, parent = labs.instance("bob")["pid"], parent_of(labs)

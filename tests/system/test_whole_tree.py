@@ -121,8 +121,9 @@ def terminal(browser, text):
 
 
 def everything(daemon, mark):
-    """Return the pids of all that was started, the lab and its kernels among them."""
-    return [pid for pid in with_argument(mark) if pid != daemon.process.pid]
+    """Return the pids of all that was started, the lab and its kernels among them; a warm parent is no lab's."""
+    parents = with_argument(f"{daemon.folder}/run/launcher/warm.py")
+    return [pid for pid in with_argument(mark) if pid not in {daemon.process.pid, *parents}]
 
 
 def test_stop_leaves_nothing(labs):

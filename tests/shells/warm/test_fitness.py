@@ -10,9 +10,9 @@ ALICE = Account("alice", 1000, 1000, (1000,), "/home/alice", "/bin/sh")
 ROOT = Account("root", 0, 0, (0,), "/root", "/bin/sh")
 
 
-def judge(account=ALICE, env=(), as_root=True, **keys):
+def judge(account=ALICE, env=(), **keys):
     launch = Launch(("python",), {"LANG": "C.UTF-8", **dict(env)}, "/", account, 0o077)
-    return why_cold(InstanceSpec("a", UnixListen("/s"), **keys), launch, 4096, as_root=as_root)
+    return why_cold(InstanceSpec("a", UnixListen("/s"), **keys), launch, 4096)
 
 
 @pytest.mark.parametrize(
@@ -22,8 +22,7 @@ def judge(account=ALICE, env=(), as_root=True, **keys):
         ({"warm": False}, "warm = false"),
         ({"private_tmp": True}, "private_tmp takes rights"),
         ({"no_new_privileges": True}, ""),
-        ({"account": ROOT}, "it runs as root"),
-        ({"account": ROOT, "as_root": False}, ""),
+        ({"account": ROOT}, ""),
         ({"open_files": 4096}, ""),
         ({"open_files": 4097}, "limits.open_files is above 4096"),
         ({"env": {"PYTHONPATH": "/x"}}, "env has PYTHONPATH"),
