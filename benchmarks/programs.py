@@ -20,7 +20,7 @@ from contenders import CONTENDERS, SLEEPS, Contender
 
 RESPAWNS = 10
 STATUS_ROUNDS = 7
-IDLE_S = 20.0
+IDLE_S = 10.0
 PATIENCE_S = 120.0
 
 

@@ -69,7 +69,7 @@ def test_the_way(trixie):
     machine.systemctl("enable", "--now", "jlabd")
     machine.run("jlabctl", "check")
     pid = machine.wait_for("a")["pid"]
-    assert machine.fetch("/a/") == (200, str(pid))
+    until(lambda: machine.fetch("/a/") == (200, str(pid)), 30, "nginx to lead to the instance")
     machine.systemctl("restart", "jlabd")
     assert machine.wait_for("a")["pid"] == pid
 
