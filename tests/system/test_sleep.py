@@ -97,7 +97,14 @@ def busy(browser, kernel, code):
     content = {"code": code, "silent": False, "store_history": False, "user_expressions": {}, "allow_stdin": False}
     message = {"header": header, "parent_header": {}, "metadata": {}, "content": content, "channel": "shell"}
     channel.send(json.dumps(message))
-    until(lambda: json.loads(channel.recv())["content"].get("execution_state") == "busy", 30, "the kernel to be busy")
+
+    def computes():
+        """Whether the kernel has begun with this; with what the server asks it by itself it is busy, too."""
+        answer = json.loads(channel.recv())
+        ours = answer["parent_header"].get("msg_id") == header["msg_id"]
+        return ours and answer["content"].get("execution_state") == "busy"
+
+    until(computes, 30, "the kernel to be busy")
     channel.close()
 
 
