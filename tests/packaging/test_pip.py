@@ -85,7 +85,7 @@ def test_the_way(trixie):
     machine.run(jlabctl, "install-unit", "--uninstall")
     until(lambda: machine.processes() == [], 5, "nothing to be left")
     assert machine.systemctl("list-unit-files", "--no-legend", "jlabd*", check=False) == ""
-    assert machine.fetch("/a/")[0] == 404
+    until(lambda: machine.fetch("/a/")[0] == 404, 30, "nginx to forget the instance")
     assert "[instance.a]" in path.read_text()
     assert machine.run("sh", "-c", "ls /usr/local/bin /etc/nginx/conf.d").split() == [
         "/etc/nginx/conf.d:",

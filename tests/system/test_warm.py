@@ -11,7 +11,7 @@ import pytest
 from rig.browser import Browser
 from rig.daemon import WITHOUT_CGROUPS, daemons
 from rig.nginx import free_port
-from rig.processes import open_descriptors, with_argument
+from rig.processes import is_alive, open_descriptors, with_argument
 from rig.users import account, group
 from rig.waiting import until
 
@@ -245,7 +245,7 @@ def test_labs_outlive_the_daemon_and_the_parent_does_not(labs):
     """After a kill -9 the next daemon goes on with the same labs and knows that they are warm; a re-exec too."""
     before, parent = {name: labs.instance(name)["pid"] for name in ("alice", "bob", "cold")}, parent_of(labs)
     labs.kill()
-    until(lambda: not os.path.exists(f"/proc/{parent}"), 30, "the parent to end with the daemon")
+    until(lambda: not is_alive(parent), 30, "the parent to end with the daemon")
     (labs.folder / "state/state.json").unlink()
     labs.start()
     assert {name: labs.wait_for(name, "ready")["pid"] for name in before} == before

@@ -32,6 +32,12 @@ async def ended(nursery, environment, **changes):
     return await wait_exit(process)
 
 
+def place_of(nursery):
+    """Return what is kept of the only environment."""
+    (place,) = nursery._places.values()
+    return place
+
+
 async def test_a_lab_is_our_own_child(nursery, environment, place):
     """Whoever forked it, the lab's end is told to us, with its status; it runs the launcher."""
     assert (await ended(nursery, environment)).code == 78
@@ -221,7 +227,7 @@ async def test_a_parent_that_was_killed(nursery, environment, place):
     await eventually(lambda: not parents_in(place), 5)
     with pytest.raises(NotWarmError, match="has ended"):
         await nursery.lab(environment)
-    nursery._places[str(environment.folder)].retry_at = 0.0
+    place_of(nursery).retry_at = 0.0
     assert (await ended(nursery, environment)).code == 78
 
 
@@ -231,7 +237,7 @@ async def test_a_parent_that_is_killed_with_a_wish_unread(nursery, environment, 
     (pid,) = parents_in(place)
     os.kill(pid, signal.SIGSTOP)
     waiting = asyncio.create_task(nursery.lab(environment))
-    await eventually(lambda: nursery._places[str(environment.folder)].parent.busy, 5)
+    await eventually(lambda: place_of(nursery).parent.busy, 5)
     os.kill(pid, signal.SIGKILL)
     with pytest.raises(NotWarmError, match="has ended"):
         await waiting
