@@ -63,9 +63,10 @@ def about() -> dict[str, str]:
     asking = f"from importlib.metadata import version; print(*map(version, {names!r}))"
     told = subprocess.run([f"{OTHERS}/python", "-c", asking], capture_output=True, text=True, check=True).stdout
     pm2 = json.loads((NODE.parent / "pm2/package.json").read_text())["version"]
+    kernel = platform.release().partition("-")[0]
     return {
         "day": dt.datetime.now(dt.UTC).date().isoformat(),
-        "machine": f"{os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}",
+        "machine": f"{os.cpu_count()} cores, Linux {kernel}, Python {platform.python_version()}",
         "jlabd": version("jlabd"),
         **dict(zip(names, told.split(), strict=True)),
         "pm2": pm2,

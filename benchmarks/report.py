@@ -32,6 +32,22 @@ command until the one program that was changed runs in its new form. `stop`: fro
 until none of them lives.
 """
 
+LEFT = """
+## What is left, and why
+
+- A respawn takes longer than with pm2 and systemd: before a program comes back jlabd makes sure that nothing of its
+  last life is left, outside its cgroup as well (a look at all processes), and has a process with the user's own rights
+  empty its private folder (`fork`, `sh`, `rm`) within the same tree. Both could be done after the respawn only by
+  giving up that no two lives of a program ever overlap.
+- Stopping hundreds at once takes seconds for the same reason: each of them has its private folder emptied that way.
+- Starting a hundred programs is bound by `fork`: the daemon is a Python process of some 50 MB, and copying its page
+  tables takes milliseconds each time. A small process that does nothing but fork would be the way.
+- The daemon's memory is Python's, asyncio's and above all aiohttp's (14 MB), which serves the control socket and the
+  status page; each instance adds some 30 kB. Reading the configuration (pydantic: 12 MB) happens in another process.
+- The first start in an environment waits for its warm parent, which has to import JupyterLab once; so it takes about as
+  long as a cold one.
+"""
+
 
 def written(figures: dict[str, Any]) -> str:
     """Return the page. `figures` is what `bench.measure` returns."""
@@ -39,7 +55,7 @@ def written(figures: dict[str, Any]) -> str:
     remarks = sorted({f"- {each['contender']}: {text}" for each in figures["programs"] for text in each["remarks"]})
     if remarks:
         parts += ["\n", "\n".join(remarks), "\n"]
-    return "".join(parts)
+    return "".join([*parts, LEFT])
 
 
 def _labs(rows: list[dict[str, Any]]) -> str:
