@@ -29,6 +29,12 @@ def script(folder: Path, number: int, version: int = 0, program: str = SLEEPS) -
     return f"echo {number}.{version}.$$ >{folder}/announced; exec {program}"
 
 
+def asked_for(counts: list[int]) -> tuple[list[int], set[str]]:
+    """Return how many, and whose names, the command line has; `counts` if it has no number."""
+    words = sys.argv[1:]
+    return [int(word) for word in words if word.isdigit()] or counts, {word for word in words if not word.isdigit()}
+
+
 class Contender(ABC):
     """One manager in a folder of its own, with `count` programs."""
 

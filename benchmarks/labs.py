@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from contenders import NODE, OTHERS, PROGRAMS
+from contenders import NODE, OTHERS, PROGRAMS, asked_for
 
 PATIENCE_S = 300.0
 _COLD = "warm=false"
@@ -364,9 +364,4 @@ def measure_all(counts: list[int], only: set[str] | None = None) -> list[LabFigu
 
 
 if __name__ == "__main__":
-    import sys
-
-    measure_all(
-        [int(word) for word in sys.argv[1:] if word.isdigit()] or [1],
-        {word for word in sys.argv[1:] if not word.isdigit()},
-    )
+    measure_all(*asked_for([1]))

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
-from contenders import CONTENDERS, SLEEPS, Contender
+from contenders import CONTENDERS, SLEEPS, Contender, asked_for
 
 RESPAWNS = 10
 STATUS_ROUNDS = 7
@@ -187,9 +187,4 @@ def measure_all(counts: list[int], only: set[str] | None = None) -> list[Figures
 
 
 if __name__ == "__main__":
-    import sys
-
-    measure_all(
-        [int(word) for word in sys.argv[1:] if word.isdigit()] or [10],
-        {word for word in sys.argv[1:] if not word.isdigit()},
-    )
+    measure_all(*asked_for([10]))
