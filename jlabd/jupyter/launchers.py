@@ -10,7 +10,17 @@ from pathlib import Path
 from jlabd.files import write_atomically
 from jlabd.jupyter.folder import make_own_folder
 
-SCRIPTS = ("lab.py", "relay.py", "warm.py", "newborn.py", "captured.py", "trust.py", "kernelstart.py", "kernelasync.py")
+SCRIPTS = (
+    "lab.py",
+    "activity.py",
+    "relay.py",
+    "warm.py",
+    "newborn.py",
+    "captured.py",
+    "trust.py",
+    "kernelstart.py",
+    "kernelasync.py",
+)
 SOURCE = Path(__file__).resolve().parent.parent / "launcher"
 
 

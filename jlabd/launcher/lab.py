@@ -19,8 +19,8 @@ if os.path.dirname(os.path.abspath(__file__)) in sys.path:  # the script's folde
 import asyncio
 import contextlib
 import copy
-import datetime as dt
 import hashlib
+import importlib.util
 import json
 import shutil
 import socket
@@ -311,17 +311,16 @@ def end_in_order(server_class: Any, handler_class: Any) -> None:
     server_class._cleanup = cleanup  # noqa: SLF001
 
 
-def note_terminal_output() -> None:
-    """Have the output of a terminal that nobody watches count as activity, which jupyter_server 1 does not do."""
-    try:
-        from jupyter_server.terminal.terminalmanager import TerminalManager
-    except ImportError:  # no terminals
-        return
-
-    def note(_self: Any, terminal: Any) -> None:
-        terminal.last_activity = dt.datetime.now(dt.timezone.utc)
-
-    TerminalManager.pre_pty_read_hook = note
+def note_activity(major: int) -> None:
+    """Have jupyter_server, whose version begins with `major`, note all that a sleeping lab would have cut off."""
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "activity.py")
+    spec = importlib.util.spec_from_file_location("jlabd_activity", path)
+    module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
+    spec.loader.exec_module(module)  # type: ignore[union-attr]
+    module.hear_the_first_cell()
+    if major == 1:
+        module.note_terminal_output()
+        module.note_what_kernels_compute()
 
 
 def take_over(settings: Dict[str, Any], listener: socket.socket) -> None:
@@ -339,8 +338,7 @@ def take_over(settings: Dict[str, Any], listener: socket.socket) -> None:
     pin(ServerApp, pinned_traits(settings, jupyter_server.version_info[0]), configs)
     serve_on(ServerApp, listener, settings["hostnames"])
     end_in_order(ServerApp, RequestHandler)
-    if jupyter_server.version_info[0] == 1:
-        note_terminal_output()
+    note_activity(jupyter_server.version_info[0])
 
 
 def prepare(settings_path: str) -> Any:

@@ -77,11 +77,11 @@ class Labs:
 
 
 @pytest.fixture(scope="module")
-def labs(nginx_binary, lab4_venv):
-    """A lab that nobody has opened yet. What JupyterLab 3.6 says of itself: shells/jupyter/test_lab_mark.py."""
+def labs(nginx_binary, lab4_venv, lab3_venv):
+    """Two labs that nobody has opened yet: JupyterLab 4 and 3.6."""
     nginx = Nginx(nginx_binary).prepare()
     with daemons() as make:
-        made = Labs(make("", nginx=nginx.settings("127.0.0.1")), nginx, {"ann": lab4_venv})
+        made = Labs(make("", nginx=nginx.settings("127.0.0.1")), nginx, {"ann": lab4_venv, "old": lab3_venv})
         made.daemon.start()
         nginx.start()
         until(lambda: made.daemon.document()["nginx"]["generation"] == 1, 30, "nginx to be in line")

@@ -61,12 +61,35 @@ def kernel_model(lab, kernel):
     return lab.get(f"api/kernels/{kernel}?no_track_activity=1", **lab.by_token).json
 
 
-def begin(channel, code):
-    """Have a cell run; return without waiting for its end."""
-    header = {"msg_id": uuid.uuid4().hex, "msg_type": "execute_request", "session": "s", "username": ""}
-    content = {"code": code, "silent": False, "store_history": False, "user_expressions": {}, "allow_stdin": False}
-    message = {"header": header, "parent_header": {}, "metadata": {}, "content": content, "channel": "shell"}
+def await_state(lab, kernel, states):
+    """Return when the lab says that the kernel is in one of the states."""
+    wait_for(lambda: kernel_model(lab, kernel)["execution_state"] in states, what=f"the kernel to be {states}")
+
+
+def send(channel, to, kind, content):
+    """Send a request of that kind to the kernel's channel `to`."""
+    header = {"msg_id": uuid.uuid4().hex, "msg_type": kind, "session": "s", "username": ""}
+    message = {"header": header, "parent_header": {}, "metadata": {}, "content": content, "channel": to}
     channel.send(json.dumps(message))
+
+
+def compute_until(go_on, channel):
+    """Have a cell run in silence until the file `go_on` exists; return without waiting for its end."""
+    code = f"import os, time\nwhile not os.path.exists({str(go_on)!r}): time.sleep(0.01)"
+    content = {"code": code, "silent": False, "store_history": False, "user_expressions": {}, "allow_stdin": False}
+    send(channel, "shell", "execute_request", content)
+
+
+def ask_beside(channel):
+    """Have the kernel answer on its control channel, and say on iopub that it has: it does so while a cell runs."""
+    send(channel, "control", "kernel_info_request", {})
+    answered = set()
+    while answered != {"reply", "idle"}:
+        message = json.loads(channel.recv())
+        if message["channel"] == "control":
+            answered.add("reply")
+        elif message["parent_header"].get("msg_type") == "kernel_info_request":
+            answered |= {"idle"} & {message["content"].get("execution_state")}
 
 
 async def test_nothing_happens(lab, kernel):
@@ -94,15 +117,31 @@ async def test_a_kernel_that_computes_in_silence(lab, kernel, tmp_path):
     """A cell that prints nothing and that nobody watches keeps its lab awake until it ends."""
     go_on = tmp_path / "go-on"
     with channels(lab, kernel) as channel:
-        begin(channel, f"import os, time\nwhile not os.path.exists({str(go_on)!r}): time.sleep(0.01)")
-        wait_for(lambda: kernel_model(lab, kernel)["execution_state"] == "busy", what="the kernel to be busy")
+        compute_until(go_on, channel)
+        await_state(lab, kernel, {"busy"})
+        ask_beside(channel)
+        assert kernel_model(lab, kernel)["execution_state"] == "busy"
         before = kernel_model(lab, kernel)["last_activity"]
     wait_for(lambda: kernel_model(lab, kernel)["connections"] == 0, what="the end of the connection")
     assert await mark(lab) is None
     assert kernel_model(lab, kernel)["last_activity"] >= before
     go_on.touch()
-    wait_for(lambda: kernel_model(lab, kernel)["execution_state"] == "idle", what="the kernel to be idle")
+    await_state(lab, kernel, {"idle"})
     assert await mark(lab) is not None
+
+
+def test_the_first_cell_of_a_kernel(lab, tmp_path):
+    """A cell that runs as soon as its kernel can, after a start and after a restart, is heard to compute."""
+    go_on = tmp_path / "go-on"
+    for _ in range(3):
+        number = lab.start_kernel()
+        for _ in range(2):
+            with channels(lab, number) as channel:
+                await_state(lab, number, {"idle", "starting"})
+                compute_until(go_on, channel)
+                await_state(lab, number, {"busy"})
+            assert lab.request("POST", f"api/kernels/{number}/restart", "{}", lab.by_token).status == 200
+        lab.request("DELETE", f"api/kernels/{number}", headers=lab.by_token)
 
 
 async def test_a_terminal_that_prints(lab, tmp_path):
