@@ -8,6 +8,7 @@ import os
 import resource
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from jlabd.daemon.tasks import Turnstile
 from jlabd.front.listeners import ListenError, Listeners
 from jlabd.jupyter.adminfile import AdminFileError
 from jlabd.jupyter.envfile import read_env_file
-from jlabd.jupyter.folder import list_folders, make_folder, owner_of, removal
+from jlabd.jupyter.folder import list_folders, make_folder, owner_of, removal, remove_untouched
 from jlabd.jupyter.plan import plan
 from jlabd.jupyter.secrets import SecretKeeper, SecretsError
 from jlabd.jupyter.settings import encode, lab_settings
@@ -223,14 +224,21 @@ async def clear_away(life: Life, around: Surroundings) -> None:
     if not life.folder or life.account is None:
         return
     try:
-        await around.turnstile.come()
-        await _empty_as_user(life.spec.name, life.folder, life.account, around.trees)
-        Path(life.folder).rmdir()
+        if not await _removed_untouched(life.folder):
+            await around.turnstile.come()
+            await _empty_as_user(life.spec.name, life.folder, life.account, around.trees)
+            Path(life.folder).rmdir()
     except (OSError, SpawnError) as error:
         log.warning(
             "A private folder could not be removed.", folder=life.folder, error=str(error) or "it took too long"
         )
     life.folder = ""
+
+
+async def _removed_untouched(folder: str) -> bool:
+    """Spare a process for a folder that nobody put anything into; so it is with most programs. Raises OSError."""
+    async with asyncio.timeout(REMOVAL_S):
+        return await in_thread(partial(remove_untouched, folder))
 
 
 async def sweep(around: Surroundings, in_use: set[str]) -> None:

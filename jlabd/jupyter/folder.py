@@ -1,7 +1,8 @@
 """The private folder of one incarnation: made by the daemon, then the instance's user's.
 
-The daemon writes into it only while it is still its own, and never enters it again: what lies in it later is removed by
-a process of that user (`removal`), after which the daemon removes the empty folder.
+The daemon writes into it only while it is still its own. Later it takes out nothing but its own settings file
+(`remove_untouched`): whatever else lies there is removed by a process of that user (`removal`), after which the daemon
+removes the empty folder.
 """
 
 from __future__ import annotations
@@ -73,6 +74,21 @@ def owner_of(folder: str) -> Account:
     return Account(str(status.st_uid), status.st_uid, status.st_gid, (status.st_gid,), "/", "/bin/sh")
 
 
+def remove_untouched(folder: str) -> bool:
+    """Remove `folder` if it holds at most the settings, and say whether it is gone. May hang: she can mount there.
+
+    Nothing but an entry of that name in that very folder can be hit, even if it is a link: nobody but the daemon can
+    write the folder above. Raises OSError if that one cannot be opened.
+    """
+    parent, base = os.path.split(folder)
+    labs = _open_folder(parent)
+    try:
+        _remove_own(labs, base)
+    finally:
+        os.close(labs)
+    return not os.path.lexists(folder)
+
+
 def removal(folder: str, account: Account | None) -> Launch:
     """Return the process that empties `folder` as its user; then the daemon removes the folder itself (os.rmdir)."""
     return Launch(
@@ -115,6 +131,7 @@ def _fill(labs: int, base: str, account: Account | None, settings: bytes) -> Non
 
 
 def _remove_own(labs: int, base: str) -> None:
+    """Remove the folder `base` with the settings in it; if more is in it, or something fails, it stays."""
     with contextlib.suppress(OSError):
         folder = _open_folder(base, dir_fd=labs)
         try:

@@ -167,7 +167,8 @@ def test_kill_is_a_crash(machine, whom):
     machine.systemctl("kill", "-s", "KILL", f"--kill-whom={whom}", "jlabd")
     until_replaced(machine, main_pid)
     assert pids(machine, "a", "b") == before
-    assert "a  ready  taken over from an earlier jlabd" in machine.run("jlabctl", "events")
+    # A daemon that dies within a moment of its lab's readiness has not written that down yet.
+    assert re.search("a  (ready|starting)  taken over from an earlier jlabd", machine.run("jlabctl", "events"))
 
 
 def test_frozen_daemon(machine):

@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from rig.chromium import chromium
 from rig.daemon import daemons
 from rig.nginx import Nginx
 
@@ -17,6 +18,20 @@ def pytest_runtest_makereport(item, call):
         folder = Path(tempfile.mkdtemp(prefix="jlabd-picture-"))
         report.sections.append(("browser", visitor.picture(folder / "browser.png")))
     return report
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A browser for all tests of a file; not for longer, because its event loop keeps others from running."""
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+def visitor(browser):
+    """Somebody with a window of her own, whom nobody knows."""
+    with browser.visitor() as fresh:
+        yield fresh
 
 
 @pytest.fixture

@@ -3,27 +3,12 @@
 import subprocess
 
 import pytest
-from rig.chromium import chromium
 from rig.daemon import PROGRAMS, daemons
 from rig.nginx import Nginx
 
 pytestmark = pytest.mark.jupyter
 
 PASSWORD = "correct horse battery staple"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """The browser, for all tests."""
-    with chromium() as running:
-        yield running
-
-
-@pytest.fixture
-def visitor(browser):
-    """Somebody with a window of her own."""
-    with browser.visitor() as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

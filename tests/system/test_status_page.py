@@ -4,27 +4,12 @@ from pathlib import Path
 
 import pytest
 from rig.bridge import bridge
-from rig.chromium import chromium
 from rig.stage import Stage, entry
 from rig.web import web
 
 CHECKS = (Path(__file__).parent.parent / "rig/accessible.js").read_text()
 HOSTILE = "</span><img src=x onerror=document.title='taken'><script>document.title='taken'</script>"
 PHONE = {"viewport": {"width": 320, "height": 640}, "has_touch": True, "is_mobile": True}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """A browser for all tests of this file."""
-    with chromium() as running:
-        yield running
-
-
-@pytest.fixture
-def visitor(browser):
-    """A visitor whom nobody knows."""
-    with browser.visitor() as fresh:
-        yield fresh
 
 
 def labs():

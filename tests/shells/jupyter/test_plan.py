@@ -200,6 +200,23 @@ def test_removal_empties_the_folder_and_nothing_else(tmp_path):
     assert (outside / "precious").exists()
 
 
+def test_an_untouched_folder_is_removed_at_once(tmp_path):
+    """A folder with nothing but the settings goes without a process; all else stays, and what links lead to."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "settings.json").touch()
+    assert folders.remove_untouched(folders.make_folder(str(tmp_path), "a", 1, None, b"{}"))
+    touched = Path(folders.make_folder(str(tmp_path), "a", 2, None, b"{}"))
+    (touched / "precious").touch()
+    assert not folders.remove_untouched(str(touched))
+    assert [path.name for path in touched.iterdir()] == ["precious"]
+    (touched / "settings.json").symlink_to(outside / "settings.json")
+    assert not folders.remove_untouched(str(touched))
+    (tmp_path / "a.3").symlink_to(outside)
+    assert not folders.remove_untouched(str(tmp_path / "a.3"))
+    assert (outside / "settings.json").exists()
+
+
 @pytest.mark.root
 def test_handed_over_folder_belongs_to_the_user(tmp_path):
     """The instance's user gets folder and settings, and removal runs as that user: it cannot touch what is not hers."""
