@@ -13,6 +13,8 @@ import sys
 from abc import ABC, abstractmethod
 from pathlib import Path
 
+import psutil
+
 TOP = Path(__file__).resolve().parent.parent
 PROGRAMS = Path(sys.executable).parent
 OTHERS = TOP / ".venv-bench/bin"
@@ -118,6 +120,11 @@ class Jlabd(Contender):
     def run(self, verb: str) -> None:
         # What does not answer HTTP counts as starting: the exit status of `status` says so.
         subprocess.run(self.ask(verb), env=self.environment(), check=verb != "status", capture_output=True)
+
+    def pids(self) -> list[int]:
+        """Return the daemon and its fork server."""
+        (daemon,) = super().pids()
+        return [daemon, *(each.pid for each in psutil.Process(daemon).children() if each.name() == "jlabd-fork")]
 
 
 class Supervisor(Contender):

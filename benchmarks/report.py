@@ -6,7 +6,8 @@ from typing import Any
 
 HEAD = """# Benchmarks
 
-What one would run instead, side by side with jlabd, in one run on one machine: {machine}, on {day}.
+What one would run instead, side by side with jlabd, on one machine: {machine}.
+Each table comes from one run: that of the labs on {labs_day}, that of the programs on {programs_day}.
 jlabd {jlabd}, JupyterLab {JupyterLab}, JupyterHub {JupyterHub}, supervisor {supervisor}, circus {circus}, pm2 {pm2}.
 `make bench` measures all of it again and writes this page. Absolute numbers are those of the machine; in brackets is
 how many times jlabd's figure the others have: above 1 they are worse than jlabd, below 1 better.
@@ -35,13 +36,11 @@ until none of them lives.
 LEFT = """
 ## What is left, and why
 
-- A respawn takes longer than with pm2 and systemd: before a program comes back jlabd makes sure that nothing of its
-  last life is left, outside its cgroup as well (a look at all processes), and has a process with the user's own rights
-  empty its private folder (`fork`, `sh`, `rm`) within the same tree. Both could be done after the respawn only by
-  giving up that no two lives of a program ever overlap.
-- Stopping hundreds at once takes seconds for the same reason: each of them has its private folder emptied that way.
-- Starting a hundred programs is bound by `fork`: the daemon is a Python process of some 50 MB, and copying its page
-  tables takes milliseconds each time. A small process that does nothing but fork would be the way.
+- A respawn takes as long as it takes to make sure that nothing of the program's last life is left, outside its cgroup
+  as well: a look at all processes, two to five milliseconds, more beside hundreds. pm2 and systemd do not look.
+- Starting a hundred programs is bound by the processor: some 2 ms for what each gets of its own (cgroup, private
+  folder, socket, log), 1 ms for the fork server and the child until it executes its program, on top of half a second
+  for the daemon itself.
 - The daemon's memory is Python's, asyncio's and above all aiohttp's (14 MB), which serves the control socket and the
   status page; each instance adds some 30 kB. Reading the configuration (pydantic: 12 MB) happens in another process.
 - The first start in an environment waits for its warm parent, which has to import JupyterLab once; so it takes about as
@@ -49,9 +48,14 @@ LEFT = """
 """
 
 
+def _head(figures: dict[str, Any]) -> str:
+    days = {day: figures[day] for day in ("labs_day", "programs_day")}
+    return HEAD.format(**figures["about"], **days)
+
+
 def written(figures: dict[str, Any]) -> str:
     """Return the page. `figures` is what `bench.measure` returns."""
-    parts = [HEAD.format(**figures["about"]), LABS, _labs(figures["labs"]), PROGRAMS, _programs(figures["programs"])]
+    parts = [_head(figures), LABS, _labs(figures["labs"]), PROGRAMS, _programs(figures["programs"])]
     remarks = sorted({f"- {each['contender']}: {text}" for each in figures["programs"] for text in each["remarks"]})
     if remarks:
         parts += ["\n", "\n".join(remarks), "\n"]

@@ -55,6 +55,7 @@ from jlabd.status.journal import Journal
 from jlabd.status.metrics import Metrics
 from jlabd.status.stream import Broadcast
 from jlabd.store import Store
+from jlabd.warm.forkserver import ForkServer
 from jlabd.warm.parents import Parents
 
 log = structlog.get_logger()
@@ -122,6 +123,10 @@ class App:
         scripts = install(daemon.runtime_dir)
         self._parents = Parents(self._trees, scripts, daemon.warm_idle_s, self._tasks.start, chronicle.note_parent)
         stack.push_async_callback(self._parents.close)
+        self._forks = ForkServer()
+        stack.push_async_callback(self._forks.close)
+        if self._trees.can_be_born_in():
+            self._tasks.start(self._forks.begin(), "fork server")
         around = Surroundings(
             daemon,
             self._trees,
@@ -130,6 +135,7 @@ class App:
             scripts,
             self._parents,
             chronicle.note_cold,
+            forks=self._forks,
         )
         self._hands = RealHands(around, self._stand_ins, self._prober, self._tasks, self._standing)
         self._driver = Driver(self._hands, LoopTimer())
@@ -273,6 +279,7 @@ class App:
         self._down.clear()
         await self._drain()
         await self._parents.close()
+        await self._forks.close()
         kept = {f"{handover.INSTANCE}{name}": number for name, number in self._listeners.descriptors().items()}
         kept |= {handover.LOCK: self._lock, handover.CONTROL: self._control.descriptor}
         if self._endpoint is not None:

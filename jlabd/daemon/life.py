@@ -26,11 +26,12 @@ from jlabd.jupyter.settings import encode, lab_settings
 from jlabd.processes.accounts import UnknownAccount, lookup
 from jlabd.processes.exits import Exit, wait_exit
 from jlabd.processes.logs import LogError, open_log
-from jlabd.processes.spawn import Process, SpawnError, spawn
+from jlabd.processes.spawn import Process, SpawnError
 from jlabd.processes.tree import TreeKeeper
 from jlabd.spec import DaemonSpec, InstanceSpec, UnixListen
 from jlabd.threads import in_thread
 from jlabd.warm.fitness import why_cold
+from jlabd.warm.forkserver import ForkServer
 from jlabd.warm.parent import Descriptors
 from jlabd.warm.parents import NotWarmError, Parents
 
@@ -70,6 +71,7 @@ class Surroundings:
     """Told of an instance that starts cold although it was to be warm, and why."""
     turnstile: Turnstile = field(default_factory=Turnstile)
     """To be passed before each fork."""
+    forks: ForkServer = field(default_factory=ForkServer)
 
     @property
     def labs_dir(self) -> str:
@@ -163,7 +165,7 @@ async def _start(life: Life, around: Surroundings, launch: Launch, descriptors: 
                 _note_cold(life, around)
                 return process
         _note_cold(life, around)
-    return await spawn(
+    return await around.forks.spawn(
         launch,
         listen_fd=descriptors.listen,
         output_fd=descriptors.output,
@@ -226,7 +228,7 @@ async def clear_away(life: Life, around: Surroundings) -> None:
     try:
         if not await _removed_untouched(life.folder):
             await around.turnstile.come()
-            await _empty_as_user(life.spec.name, life.folder, life.account, around.trees)
+            await _empty_as_user(life.spec.name, life.folder, life.account, around)
             Path(life.folder).rmdir()
     except (OSError, SpawnError) as error:
         log.warning(
@@ -248,19 +250,19 @@ async def sweep(around: Surroundings, in_use: set[str]) -> None:
             await clear_away(Life(NOBODY, 0, owner_of(folder), folder=folder), around)
 
 
-async def _empty_as_user(name: str, folder: str, account: Account, trees: TreeKeeper) -> None:
+async def _empty_as_user(name: str, folder: str, account: Account, around: Surroundings) -> None:
     """Root never walks a folder that a user controls: the user's own rights empty it. Raises SpawnError, OSError.
 
     What she does with a process of hers she can do with this one too, stop it or make it run something else: it belongs
     to the instance's tree as all others do, and its time is limited.
     """
-    enrolment = trees.prepare(name, account.uid)
+    enrolment = around.trees.prepare(name, account.uid)
     launch = replace(removal(folder, account), mark=enrolment.mark)
     null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     process: Process | None = None
     try:
         async with asyncio.timeout(REMOVAL_S):
-            process = await spawn(launch, listen_fd=None, output_fd=null, cgroup_fd=enrolment.cgroup_fd)
+            process = await around.forks.spawn(launch, listen_fd=None, output_fd=null, cgroup_fd=enrolment.cgroup_fd)
             await wait_exit(process)
     except BaseException:
         if process is not None:
@@ -268,4 +270,4 @@ async def _empty_as_user(name: str, folder: str, account: Account, trees: TreeKe
         raise
     finally:
         os.close(null)
-        await trees.kill(name)
+        await around.trees.kill(name)

@@ -62,6 +62,14 @@ def _plain(path: str) -> str:
     return _OCTAL.sub(lambda found: chr(int(found[1], 8)), path)
 
 
+def processors(folder: str) -> str:
+    """Return the processors that processes in the cgroup may use, as the system lists them; empty if all."""
+    for place in (Path(folder), *Path(folder).parents):
+        if listed := text(f"{place}/cpuset.cpus.effective").strip():
+            return listed
+    return ""
+
+
 def is_populated(events: int) -> bool:
     """Say whether a living process is in the cgroup or below, whose open cgroup.events is given. Raises OSError."""
     try:

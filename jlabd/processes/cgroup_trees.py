@@ -13,6 +13,7 @@ import errno
 import functools
 import hashlib
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,7 @@ log = structlog.get_logger()
 _REMOVAL_TRIES = 20
 _REMOVAL_PAUSE_S = 0.05
 _RETRY_S = 1.0
+_RIGHT_PROCESSORS = (6, 4)
 _ROUND_S = 0.05
 """Pause between rounds of killing on kernels without cgroup.kill."""
 
@@ -99,6 +101,16 @@ class CgroupTrees:
         target = self._targets.setdefault(name, self._target(name, os.geteuid() if uid is None else uid))
         target.leader = leader
         self._follow(name)
+
+    def can_be_born_in(self) -> bool:
+        """Say whether the kernel is new, or the labs may use the same processors as the daemon.
+
+        Until Linux 6.4 (and its backports) a child got those of its parent instead of its cgroup's.
+        """
+        own = cgroup.own_folder()
+        if _kernel() >= _RIGHT_PROCESSORS or own is None:
+            return True
+        return cgroup.processors(own) == cgroup.processors(str(Path(self._base).parent))
 
     async def limit(self, name: str, limits: Limits) -> None:
         """Put other limits in force for what runs."""
@@ -244,6 +256,11 @@ class CgroupTrees:
 
     def _target(self, name: str, uid: int | None) -> Target:
         return Target(name, mark_of(self._runtime_dir, name), uid)
+
+
+def _kernel() -> tuple[int, ...]:
+    numbers = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    return tuple(map(int, numbers.groups())) if numbers else (0, 0)
 
 
 def base_folder(runtime_dir: str, own_folder: str) -> str:

@@ -43,6 +43,10 @@ class MarkedTrees:
         """Say that an earlier daemon may have left processes of the instance, of any age, which run as `uid`."""
         self._targets.setdefault(name, self._target(name, os.geteuid() if uid is None else uid))
 
+    def can_be_born_in(self) -> bool:
+        """There are no cgroups."""
+        return False
+
     async def limit(self, name: str, limits: Limits) -> None:
         """Say that this cannot be done."""
         self._unenforced.tell(name, needed(limits))

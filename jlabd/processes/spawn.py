@@ -20,7 +20,17 @@ from jlabd.processes.refusals import SpawnError, refused_by_child, refused_by_sy
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Process", "SpawnError", "adopt", "complete_environment", "must_switch", "read_to_end", "spawn", "take_in"]
+__all__ = [
+    "Process",
+    "SpawnError",
+    "adopt",
+    "complete_environment",
+    "must_switch",
+    "plan_start",
+    "read_to_end",
+    "spawn",
+    "take_in",
+]
 
 _BURIAL_S = 1.0
 """Pause before a dead process that somebody traces is looked at again."""
@@ -127,7 +137,7 @@ async def spawn(
     reader, writer = _pipe()
     with reader:
         with writer:
-            plan = _plan(
+            plan = plan_start(
                 launch,
                 report=writer.fileno(),
                 output=output_fd,
@@ -159,9 +169,10 @@ def _pipe() -> tuple[FileIO, FileIO]:
     return FileIO(reader, "r"), FileIO(writer, "w")
 
 
-def _plan(
+def plan_start(
     launch: Launch, *, report: int, output: int, listen: int | None, notify: int | None, cgroup: int | None
 ) -> Plan:
+    """Return what the forked child needs to become the program; the numbers are descriptors. Raises SpawnError."""
     env = complete_environment(launch, listening=listen is not None)
     return Plan(
         programs=tuple(os.fsencode(path) for path in _candidates(launch)),
@@ -265,7 +276,10 @@ async def read_to_end(descriptor: int, most: int = 65536) -> bytes:
 
     def take() -> None:
         with contextlib.suppress(BlockingIOError):
-            piece = os.read(descriptor, 65536)
+            try:
+                piece = os.read(descriptor, 65536)
+            except ConnectionResetError:  # it ended without having read what it was sent
+                piece = b""
             data.extend(piece)
             if (not piece or len(data) >= most) and not ended.done():
                 ended.set_result(None)

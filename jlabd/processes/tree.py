@@ -68,6 +68,9 @@ class TreeKeeper(Protocol):
         Limits that cannot be enforced here are said to be so in the log, once.
         """
 
+    def can_be_born_in(self) -> bool:
+        """Say whether a process that is forked into an instance's cgroup is what one is that moves there."""
+
     async def limit(self, name: str, limits: Limits) -> None:
         """Put other limits in force for what runs. Raises nothing."""
 

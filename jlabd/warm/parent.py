@@ -1,15 +1,13 @@
 """One warm parent, as the daemon sees it: a child that imports, and from then on answers each wish with a lab.
 
 The lab becomes the daemon's own child, because the daemon is the reaper of its descendants and the process between
-parent and lab ends at once. Who it is the daemon learns from the kernel (SCM_CREDENTIALS) and not from what anybody
-says; it sends the plan only when it holds the lab by pidfd, so that a start that is called off leaves nothing behind.
+parent and lab ends at once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import json
 import os
 import socket
@@ -23,7 +21,8 @@ from jlabd.processes.child import Report
 from jlabd.processes.exits import wait_exit
 from jlabd.processes.marks import realtime_limit
 from jlabd.processes.refusals import refused_by_child
-from jlabd.processes.spawn import Process, complete_environment, must_switch, read_to_end, spawn, take_in
+from jlabd.processes.spawn import Process, complete_environment, must_switch, read_to_end, spawn
+from jlabd.warm.birth import Births, open_channel, receive
 
 ANSWER_TIMEOUT_S = 10.0
 """For a fork, also on a machine that is busy with something else."""
@@ -35,15 +34,10 @@ LAST_WORDS_SIZE = 8192
 """Bytes that are read of what stopped a lab: it may be its user who speaks."""
 SAID_SIZE = 400
 """Characters that are quoted of what was printed at import."""
-_CREDENTIALS = struct.Struct("3i")
 
 
 class UnfitError(Exception):
     """No labs can be forked; the text is a clause that says why."""
-
-
-class ForkError(Exception):
-    """A parent made no lab; the text is a clause that says why. The parent is not to be used any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +60,11 @@ class WarmParent:
         self.tree = tree
         """Under which name its processes are kept."""
         self.process = process
-        self._control = control
+        self._births = Births(control, ANSWER_TIMEOUT_S)
         self._output = output
-        self._one_at_a_time = asyncio.Lock()
-        self._wishes = 0
         self._under_way = 0
         self._at_rest = asyncio.Event()
         self._at_rest.set()
-        self._broken = False
         self.folders: frozenset[str] = frozenset()
         """Where it has imported from."""
         self.variables: dict[str, str | None] = {}
@@ -109,7 +100,7 @@ class WarmParent:
             raise UnfitError(f"importing it takes more than {timeout_s:g} s") from None
 
     async def _imported(self) -> None:
-        data, files = await _receive_file(self._control)
+        data, files = await _receive_file(self._births.control)
         if not data or not files:
             ended = await wait_exit(self.process)
             raise UnfitError(f"importing it fails: the process {ended.describe()}{_quoted(self._said())}")
@@ -149,10 +140,8 @@ class WarmParent:
 
     async def _fork(self, launch: Launch, plan: bytes, descriptors: Descriptors) -> tuple[Process, str]:
         with contextlib.ExitStack() as ours:
-            channel, theirs = map(ours.enter_context, socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
-            channel.setblocking(False)
-            channel.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-            process = await self._birth(channel, theirs)
+            channel, theirs = open_channel(ours)
+            process = await self._births.birth(channel, theirs)
             try:
                 _send_plan(channel, plan, descriptors)
                 data = await read_to_end(channel.fileno(), LAST_WORDS_SIZE)
@@ -166,45 +155,11 @@ class WarmParent:
             raise refused_by_child(Report.decode(data), launch)
         return process, ""
 
-    async def _birth(self, channel: socket.socket, theirs: socket.socket) -> Process:
-        try:
-            async with self._one_at_a_time, asyncio.timeout(ANSWER_TIMEOUT_S):
-                await self._wish(theirs)
-                return _held(channel, await _receive(channel, _CREDENTIALS.size))
-        except TimeoutError:
-            self._broken = True
-            raise ForkError("it does not answer") from None
-        except ConnectionError as error:
-            self._broken = True
-            raise ForkError("it has ended") from error
-        except OSError as error:
-            self._broken = True
-            raise ForkError(error.strerror or str(error)) from error
-
-    async def _wish(self, theirs: socket.socket) -> None:
-        """Have a lab forked that holds `theirs`, and nobody else does then. Raises ForkError, OSError.
-
-        Each wish has a number: the answer to one that was called off is no answer to the next.
-        """
-        if self._broken:
-            raise ForkError("it does not answer")
-        self._wishes += 1
-        number = str(self._wishes).encode()
-        socket.send_fds(self._control, [number], [theirs.fileno()])
-        theirs.close()
-        while True:
-            data, _ = await _receive(self._control, 0)
-            which, _, outcome = data.partition(b" ")
-            if not data or (which == number and outcome != b"0"):
-                raise ForkError(_words(outcome))
-            if which == number:
-                return
-
     @property
     def alive(self) -> bool:
         """Whether it has not ended yet."""
         try:
-            return self.process.pidfd >= 0 and _is_open(self._control)
+            return self.process.pidfd >= 0 and self._births.is_open
         except OSError:
             return False
 
@@ -216,7 +171,7 @@ class WarmParent:
 
     async def end(self) -> None:
         """End the process; the labs live on. Asking twice is harmless."""
-        self._control.close()
+        self._births.close()
         if self._output >= 0:
             os.close(self._output)
             self._output = -1
@@ -262,56 +217,11 @@ def _send_plan(channel: socket.socket, plan: bytes, descriptors: Descriptors) ->
         os.close(file)
 
 
-def _held(channel: socket.socket, message: tuple[bytes, list[tuple[int, int, bytes]]]) -> Process:
-    """Return the lab that said it was born. Raises ForkError, OSError."""
-    data, ancillary = message
-    for level, kind, content in ancillary:
-        if data == b"born" and (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
-            process = take_in(_CREDENTIALS.unpack(content)[0])
-            if _is_open(channel):  # it lived when it was taken hold of, so the pid was its own
-                return process
-            process.abandon()
-    raise ForkError("the lab died at its birth")
-
-
-def _is_open(channel: socket.socket) -> bool:
-    try:
-        return bool(channel.recv(1, socket.MSG_PEEK))
-    except BlockingIOError:
-        return True
-
-
-async def _receive(channel: socket.socket, room: int) -> tuple[bytes, list[tuple[int, int, bytes]]]:
-    """Return the next message and what comes with it (`room` bytes); empty when nobody is left who could send one."""
-    loop = asyncio.get_running_loop()
-    readable = loop.create_future()
-    loop.add_reader(channel, _wake, readable)
-    try:
-        await readable
-    finally:
-        loop.remove_reader(channel)
-    space = socket.CMSG_SPACE(room) if room else 0
-    data, ancillary, _, _ = channel.recvmsg(4096, space, socket.MSG_CMSG_CLOEXEC)
-    return data, ancillary
-
-
-def _wake(waiting: asyncio.Future[None]) -> None:
-    if not waiting.done():
-        waiting.set_result(None)
-
-
 async def _receive_file(channel: socket.socket) -> tuple[bytes, list[int]]:
     """Return the next message and the descriptors that come with it, which are the caller's."""
-    data, ancillary = await _receive(channel, struct.calcsize("i"))
+    data, ancillary = await receive(channel, struct.calcsize("i"))
     rights = [content for level, kind, content in ancillary if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)]
     return data, [number for content in rights for (number,) in struct.iter_unpack("i", content)]
-
-
-def _words(answer: bytes) -> str:
-    if not answer:
-        return "it has ended"
-    number = int(answer) if answer.isdigit() else errno.EINVAL
-    return os.strerror(number)
 
 
 def _quoted(said: str) -> str:

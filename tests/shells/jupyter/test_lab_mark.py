@@ -32,6 +32,7 @@ def kernel(lab):
     """A kernel that has computed, and has nothing to do."""
     number = lab.start_kernel()
     assert lab.execute(number, "1+1") == "2"
+    await_state(lab, number, {"idle"})  # it says so only after its answer
     yield number
     lab.request("DELETE", f"api/kernels/{number}", headers=lab.by_token)
 

@@ -7,6 +7,7 @@ import shutil
 import sys
 import tempfile
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from jlabd.processes.accounts import lookup
 from jlabd.processes.choice import choose_trees
 from jlabd.processes.marked_trees import MarkedTrees
 from jlabd.processes.spawn import spawn
+from jlabd.warm.forkserver import ForkServer
 
 CHILDREN = Path(__file__).resolve().parents[2] / "children"
 EVERYBODYS_PYTHON = "/usr/bin/python3"
@@ -63,6 +65,8 @@ class Starter:
     folder: Path
     needle: str
     """Is an argument of all that is started."""
+    how: Callable = spawn
+    cgroup_fd: int | None = None
     started: list = dataclasses.field(default_factory=list)
 
     @property
@@ -83,8 +87,9 @@ class Starter:
 
     async def spawn(self, launch, **descriptors):
         output = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        descriptors = {"listen_fd": None, "cgroup_fd": self.cgroup_fd, **descriptors}
         try:
-            process = await spawn(launch, listen_fd=descriptors.pop("listen_fd", None), output_fd=output, **descriptors)
+            process = await self.how(launch, output_fd=output, **descriptors)
         finally:
             os.close(output)
         self.started.append(process)
@@ -115,6 +120,24 @@ def starter(runtime_dir):
     starter = Starter(folder, f"needle-{uuid.uuid4().hex}")
     yield starter
     starter.clean_up()
+
+
+@pytest.fixture(params=["fork", pytest.param("fork server", marks=pytest.mark.root)])
+async def each_starter(request, starter, runtime_dir):
+    """A starter that forks itself, and one that has a fork server for that."""
+    if request.param == "fork":
+        yield starter
+        return
+    keeper, forks = choose_trees(runtime_dir), ForkServer()
+    if keeper.kind != "cgroup":
+        keeper.close()
+        pytest.skip("NO CGROUP V2 that can be written here")
+    await forks.begin()
+    yield dataclasses.replace(starter, how=forks.spawn, cgroup_fd=keeper.prepare("a", None).cgroup_fd)
+    assert forks.works
+    await forks.close()
+    await keeper.kill("a")
+    keeper.close()
 
 
 @pytest.fixture

@@ -28,18 +28,18 @@ async def told(starter, launch, **descriptors):
     return json.loads(starter.written())
 
 
-async def test_only_its_own_descriptors_are_open(starter):
+async def test_only_its_own_descriptors_are_open(each_starter):
     """The program has nothing to read, its log, the socket and the pipe, and nothing else of the daemon's."""
     stray = os.open("/etc/passwd", os.O_RDONLY)
     os.set_inheritable(stray, True)
     reader, writer = os.pipe()
     with socket.socket() as listener:
-        it = await told(starter, starter.launch("tells.py"), listen_fd=listener.fileno(), notify_fd=writer)
+        it = await told(each_starter, each_starter.launch("tells.py"), listen_fd=listener.fileno(), notify_fd=writer)
     for descriptor in (stray, reader, writer):
         os.close(descriptor)
     assert sorted(it["descriptors"]) == ["0", "1", "2", "3", "4"]
     assert it["descriptors"]["0"] == "/dev/null"
-    assert it["descriptors"]["1"] == it["descriptors"]["2"] == str(starter.log)
+    assert it["descriptors"]["1"] == it["descriptors"]["2"] == str(each_starter.log)
     assert it["descriptors"]["3"].startswith("socket:")
     assert it["descriptors"]["4"].startswith("pipe:")
 
@@ -71,53 +71,53 @@ asyncio.run(main())
     assert it["4"].startswith("pipe:")
 
 
-async def test_environment_is_exactly_the_given_one(starter):
+async def test_environment_is_exactly_the_given_one(each_starter):
     """Nothing of the daemon's environment is passed on; the mark and, with a socket, LISTEN_* are added."""
     odd = {"A": "100% $HOME 'quoted' \"x\" ü\n", "B": ""}
     with socket.socket() as listener:
-        it = await told(starter, starter.launch("tells.py", env=odd, mark="m"), listen_fd=listener.fileno())
+        it = await told(each_starter, each_starter.launch("tells.py", env=odd, mark="m"), listen_fd=listener.fileno())
     listen = {"LISTEN_FDS": "1", "LISTEN_PID": str(it["pid"]), "LISTEN_FDNAMES": "http"}
     it["env"].pop("LC_CTYPE", None)  # added by Python itself
     assert it["env"] == {"PATH": os.defpath, "JLABD_MARK": "m"} | odd | listen
 
 
-async def test_without_a_socket_no_listen_variables(starter):
+async def test_without_a_socket_no_listen_variables(each_starter):
     """LISTEN_* are given only with a socket."""
-    it = await told(starter, starter.launch("tells.py"))
+    it = await told(each_starter, each_starter.launch("tells.py"))
     assert not [name for name in it["env"] if name.startswith("LISTEN")]
     assert sorted(it["descriptors"]) == ["0", "1", "2"]
 
 
-async def test_signals_are_as_if_newly_born(starter):
+async def test_signals_are_as_if_newly_born(each_starter):
     """Whatever the daemon blocks, ignores or handles, the program starts with defaults."""
     before = signal.signal(signal.SIGUSR1, signal.SIG_IGN), signal.signal(signal.SIGHUP, lambda *_: None)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGCHLD})
     try:
-        launch = starter.launch("tells.py", argv=("/bin/cat", "/proc/self/status"))
-        await wait_exit(await starter.spawn(launch))
+        launch = each_starter.launch("tells.py", argv=("/bin/cat", "/proc/self/status"))
+        await wait_exit(await each_starter.spawn(launch))
         assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == {signal.SIGTERM, signal.SIGCHLD}
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         signal.signal(signal.SIGUSR1, before[0])
         signal.signal(signal.SIGHUP, before[1])
-    masks = dict(re.findall(r"^(Sig(?:Blk|Ign|Cgt)):\t(\w+)", starter.written(), re.MULTILINE))
+    masks = dict(re.findall(r"^(Sig(?:Blk|Ign|Cgt)):\t(\w+)", each_starter.written(), re.MULTILINE))
     changeable = sum(1 << (number - 1) for number in signal.valid_signals())  # the C library keeps 32 and 33 for itself
     assert {name: int(mask, 16) & changeable for name, mask in masks.items()} == {"SigBlk": 0, "SigIgn": 0, "SigCgt": 0}
 
 
-async def test_it_has_a_session_of_its_own(starter):
+async def test_it_has_a_session_of_its_own(each_starter):
     """The program leads its own session, in its folder, with its umask."""
-    it = await told(starter, starter.launch("tells.py", umask=0o027))
+    it = await told(each_starter, each_starter.launch("tells.py", umask=0o027))
     assert it["sid"] == it["pid"]
-    assert it["cwd"] == str(starter.folder)
+    assert it["cwd"] == str(each_starter.folder)
     assert it["umask"] == 0o027
 
 
-async def test_limit_of_open_files(starter):
+async def test_limit_of_open_files(each_starter):
     """`open_files` becomes the soft and the hard limit."""
-    launch = starter.launch("tells.py", argv=("/bin/sh", "-c", "ulimit -Sn; ulimit -Hn"), open_files=99)
-    await wait_exit(await starter.spawn(launch))
-    assert starter.written() == "99\n99\n"
+    launch = each_starter.launch("tells.py", argv=("/bin/sh", "-c", "ulimit -Sn; ulimit -Hn"), open_files=99)
+    await wait_exit(await each_starter.spawn(launch))
+    assert each_starter.written() == "99\n99\n"
 
 
 @pytest.mark.root
@@ -141,11 +141,11 @@ asyncio.run(main())
 
 
 @pytest.mark.root
-async def test_user_is_really_switched(starter, nobody):
+async def test_user_is_really_switched(each_starter, nobody):
     """All three user and group ids are the account's, the supplementary groups are exactly hers."""
     groups = tuple(sorted({nobody.gid, grp.getgrnam("mail").gr_gid, grp.getgrnam("games").gr_gid}))
     account = dataclasses.replace(nobody, groups=groups)
-    it = await told(starter, starter.launch("tells.py", account=account, env={"HOME": "/nonexistent"}))
+    it = await told(each_starter, each_starter.launch("tells.py", account=account, env={"HOME": "/nonexistent"}))
     assert it["uids"] == [nobody.uid] * 3
     assert it["gids"] == [nobody.gid] * 3
     assert it["groups"] == list(groups)
