@@ -43,6 +43,7 @@ LEFT = """
   for the daemon itself.
 - The daemon's memory is Python's, asyncio's and above all aiohttp's (14 MB), which serves the control socket and the
   status page; each instance adds some 30 kB. Reading the configuration (pydantic: 12 MB) happens in another process.
+  Its fork server is in the figure with 14 MB, half of which it shares with the daemon.
 - The first start in an environment waits for its warm parent, which has to import JupyterLab once; so it takes about as
   long as a cold one.
 """
@@ -94,7 +95,8 @@ def _cell(value: float | None, ours: float | None, say: Any, *, is_ours: bool) -
         return "–"
     if is_ours or not ours:
         return str(say(value))
-    return f"{say(value)} ({value / ours:.2g}×)"
+    ratio = value / ours
+    return f"{say(value)} ({ratio:.2g}×)" if ratio < 99.5 else f"{say(value)} ({ratio:.0f}×)"
 
 
 def _time(seconds: float) -> str:
