@@ -1,4 +1,6 @@
-"""What jupyter_server does not note of activity, for a lab that sleeps when there is none.
+"""Where jupyter_server does not know, or say, what its kernels and terminals do.
+
+A lab that sleeps when nothing goes on in it depends on that.
 
 Runs under the Python of somebody else's environment: 3.8 or newer.
 """
@@ -30,6 +32,26 @@ def note_terminal_output() -> None:
         terminal.last_activity = now()
 
     TerminalManager.pre_pty_read_hook = note
+
+
+def list_kernels_at_any_time() -> None:
+    """Have a list of kernels leave out one that is just being entered there.
+
+    It is in the table a moment before its last activity is; who asks in between would get a 500.
+    """
+    from jupyter_server.services.kernels.kernelmanager import MappingKernelManager
+    from tornado.web import HTTPError
+    from traitlets import TraitError
+
+    plain_model = MappingKernelManager.kernel_model
+
+    def kernel_model(self: Any, kernel_id: str) -> Any:
+        try:
+            return plain_model(self, kernel_id)
+        except (AttributeError, TraitError) as error:
+            raise HTTPError(404, f"Kernel is not there yet: {kernel_id}") from error
+
+    MappingKernelManager.kernel_model = kernel_model
 
 
 def hear_the_first_cell() -> None:

@@ -312,11 +312,12 @@ def end_in_order(server_class: Any, handler_class: Any) -> None:
 
 
 def note_activity(major: int) -> None:
-    """Have jupyter_server, whose version begins with `major`, note all that a sleeping lab would have cut off."""
+    """Have jupyter_server, whose version begins with `major`, know and say what its kernels and terminals do."""
     path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "activity.py")
     spec = importlib.util.spec_from_file_location("jlabd_activity", path)
     module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
     spec.loader.exec_module(module)  # type: ignore[union-attr]
+    module.list_kernels_at_any_time()
     module.hear_the_first_cell()
     if major == 1:
         module.note_terminal_output()

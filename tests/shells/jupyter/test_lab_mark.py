@@ -3,6 +3,7 @@
 import contextlib
 import json
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import websocket
@@ -129,6 +130,24 @@ async def test_a_kernel_that_computes_in_silence(lab, kernel, tmp_path):
     go_on.touch()
     await_state(lab, kernel, {"idle"})
     assert await mark(lab) is not None
+
+
+def test_kernels_are_listed_at_any_time(lab):
+    """Who asks for the list of kernels while some are starting gets it, each time."""
+    with ThreadPoolExecutor(7) as pool:
+        starting = pool.submit(lambda: [lab.start_kernel() for _ in range(8)])
+        asking = [pool.submit(list_until, lab, starting.done) for _ in range(6)]
+        assert {status for each in asking for status in each.result()} == {200}
+    for number in starting.result():
+        lab.request("DELETE", f"api/kernels/{number}", headers=lab.by_token)
+
+
+def list_until(lab, done):
+    """List the kernels again and again until `done()`; return how that was answered."""
+    statuses = []
+    while not done():
+        statuses.append(lab.get("api/kernels?no_track_activity=1", **lab.by_token).status)
+    return statuses
 
 
 def test_the_first_cell_of_a_kernel(lab, tmp_path):
