@@ -23,7 +23,7 @@ async def refusal(starter, launch, **descriptors):
     with pytest.raises(SpawnError) as caught:
         await starter.spawn(launch, **descriptors)
     await eventually(lambda: not any(claims.is_claimed(pid) for pid in set(procfs.children()) - earlier))
-    assert set(os.listdir("/proc/self/fd")) <= before  # an earlier test's may be closed meanwhile
+    assert set(os.listdir("/proc/self/fd")) == before
     return caught.value
 
 
