@@ -30,9 +30,9 @@ from jlabd.processes.spawn import Process, SpawnError
 from jlabd.processes.tree import TreeKeeper
 from jlabd.spec import DaemonSpec, InstanceSpec, UnixListen
 from jlabd.threads import in_thread
+from jlabd.warm.birth import Descriptors
 from jlabd.warm.fitness import why_cold
 from jlabd.warm.forkserver import ForkServer
-from jlabd.warm.parent import Descriptors
 from jlabd.warm.parents import NotWarmError, Parents
 
 log = structlog.get_logger()
@@ -165,13 +165,7 @@ async def _start(life: Life, around: Surroundings, launch: Launch, descriptors: 
                 _note_cold(life, around)
                 return process
         _note_cold(life, around)
-    return await around.forks.spawn(
-        launch,
-        listen_fd=descriptors.listen,
-        output_fd=descriptors.output,
-        notify_fd=descriptors.notify,
-        cgroup_fd=descriptors.cgroup,
-    )
+    return await around.forks.spawn(launch, descriptors)
 
 
 def _note_cold(life: Life, around: Surroundings) -> None:
@@ -262,7 +256,7 @@ async def _empty_as_user(name: str, folder: str, account: Account, around: Surro
     process: Process | None = None
     try:
         async with asyncio.timeout(REMOVAL_S):
-            process = await around.forks.spawn(launch, listen_fd=None, output_fd=null, cgroup_fd=enrolment.cgroup_fd)
+            process = await around.forks.spawn(launch, Descriptors(null, None, None, enrolment.cgroup_fd))
             await wait_exit(process)
     except BaseException:
         if process is not None:

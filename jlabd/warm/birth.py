@@ -13,10 +13,16 @@ import errno
 import os
 import socket
 import struct
-from contextlib import ExitStack
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
 
-from jlabd.processes.spawn import Process, take_in
+from jlabd.core.launch import Launch
+from jlabd.processes.refusals import refused_by_system
+from jlabd.processes.spawn import Process, read_to_end, spawn, take_in
 
+LAST_WORDS_SIZE = 8192
+"""Bytes that are read of what stopped a child: it may be its user who speaks."""
 _CREDENTIALS = struct.Struct("3i")
 _NEVER = frozenset((errno.ENOSYS, errno.E2BIG, errno.EINVAL, errno.EPERM, errno.EACCES))
 """Errors of a fork that the next one would end with as well: an old kernel, a filter of system calls."""
@@ -30,12 +36,34 @@ class ForkError(Exception):
         self.final = final
 
 
-def open_channel(ours: ExitStack) -> tuple[socket.socket, socket.socket]:
-    """Return the daemon's and the child's end of a channel, which `ours` closes. Raises OSError."""
-    channel, theirs = map(ours.enter_context, socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
-    channel.setblocking(False)
-    channel.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-    return channel, theirs
+@dataclass(frozen=True, slots=True)
+class Descriptors:
+    """What a program inherits, and the folder of the cgroup that it belongs to. They stay the caller's."""
+
+    output: int
+    listen: int | None
+    notify: int | None
+    cgroup: int | None
+
+    def there(self) -> list[int]:
+        """Return those that there are, in the order in which a child is sent them."""
+        return [number for number in (self.output, self.listen, self.notify, self.cgroup) if number is not None]
+
+
+async def begin_forker(launch: Launch, output: int, cgroup: int | None = None) -> tuple[Process, socket.socket]:
+    """Run a process that forks when asked; return it, and the daemon's end of the socket on which it is asked.
+
+    Raises SpawnError, OSError.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        with theirs:
+            ours.setblocking(False)
+            process = await spawn(launch, listen_fd=None, output_fd=output, notify_fd=theirs.fileno(), cgroup_fd=cgroup)
+    except BaseException:
+        ours.close()
+        raise
+    return process, ours
 
 
 class Births:
@@ -51,11 +79,31 @@ class Births:
         self._wishes = 0
         self._broken = self._closed = False
 
-    async def birth(self, channel: socket.socket, theirs: socket.socket, *given: int) -> Process:
+    async def start(self, plan: bytes, given: Sequence[int], *to_forker: int) -> tuple[Process, bytes]:
+        """Return a new child that has its plan, and what it said before it was something else; empty if all went well.
+
+        The child gets the descriptors `given` with its plan, and the one that forks gets `to_forker`. Raises ForkError
+        if nothing was forked, SpawnError, OSError. Cancelled, it kills the child and sees it reaped.
+        """
+        with contextlib.ExitStack() as ours:
+            file = ours.enter_context(_in_memory(plan))
+            channel, theirs = map(ours.enter_context, socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+            channel.setblocking(False)
+            channel.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+            process = await self._birth(channel, theirs, to_forker)
+            try:
+                socket.send_fds(channel, [b"plan"], [file.fileno(), *given])
+                return process, await read_to_end(channel.fileno(), LAST_WORDS_SIZE)
+            except BaseException as error:
+                process.abandon()
+                if isinstance(error, OSError):  # somebody has killed it already
+                    raise refused_by_system(error) from error
+                raise
+
+    async def _birth(self, channel: socket.socket, theirs: socket.socket, given: Sequence[int]) -> Process:
         """Return a new child at the other end of `channel`, which waits for its plan. Closes `theirs`.
 
-        It holds `theirs`, and nobody else does; the one that forks gets the descriptors `given` as well.
-        Raises ForkError.
+        It holds `theirs`, and nobody else does. Raises ForkError.
         """
         async with self._one_at_a_time:
             try:
@@ -73,7 +121,7 @@ class Births:
         except OSError as error:
             raise ForkError(_why(error), final=False) from error
 
-    async def _wish(self, theirs: socket.socket, given: tuple[int, ...]) -> None:
+    async def _wish(self, theirs: socket.socket, given: Sequence[int]) -> None:
         """Have a child forked that holds `theirs`, and nobody else does then. Raises ForkError, OSError.
 
         Each wish has a number: the answer to one that was called off is no answer to the next.
@@ -107,6 +155,13 @@ class Births:
             self.control.shutdown(socket.SHUT_RDWR)
         if not self._one_at_a_time.locked():
             self.control.close()
+
+
+def _in_memory(plan: bytes) -> BinaryIO:
+    """Return an open file with the plan, which is too long for a message. Raises OSError."""
+    file = open(os.memfd_create("jlabd", os.MFD_CLOEXEC), "wb", buffering=0)  # noqa: PTH123, SIM115  (a descriptor; the caller's to close)
+    file.write(plan)
+    return file
 
 
 def _held(channel: socket.socket, message: tuple[bytes, list[tuple[int, int, bytes]]]) -> Process:

@@ -12,8 +12,7 @@ import contextlib
 import fcntl
 import os
 import pickle
-import socket
-from dataclasses import dataclass
+from dataclasses import astuple, replace
 
 import structlog
 
@@ -21,9 +20,9 @@ from jlabd.core.launch import Launch
 from jlabd.ourselves import own_program
 from jlabd.processes.child import Report
 from jlabd.processes.exits import wait_exit
-from jlabd.processes.refusals import SpawnError, refused_by_child, refused_by_system
-from jlabd.processes.spawn import Process, plan_start, read_to_end, spawn
-from jlabd.warm.birth import Births, ForkError, open_channel, receive
+from jlabd.processes.refusals import SpawnError, refused_by_child
+from jlabd.processes.spawn import Process, plan_start, spawn
+from jlabd.warm.birth import Births, Descriptors, ForkError, begin_forker, receive
 
 log = structlog.get_logger()
 
@@ -33,38 +32,6 @@ PATIENCE_S = 2.0
 """For a fork: well below what emptying a private folder may take."""
 FAREWELL_S = 1.0
 """For it to end when its socket was closed."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Given:
-    """Descriptors: the program's log, socket and pipe, and the folder of its cgroup."""
-
-    output: int
-    listen: int | None
-    notify: int | None
-    cgroup: int
-
-    def held(self, held: contextlib.ExitStack) -> _Given:
-        """Return the same open files under numbers of our own. Raises OSError."""
-
-        def own(number: int) -> int:
-            copy = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 0)
-            held.callback(os.close, copy)
-            return copy
-
-        listen = None if self.listen is None else own(self.listen)
-        notify = None if self.notify is None else own(self.notify)
-        return _Given(own(self.output), listen, notify, own(self.cgroup))
-
-    async def fork(self, launch: Launch) -> Process:
-        """Start the program by a fork of the daemon's own. Raises SpawnError."""
-        return await spawn(
-            launch, listen_fd=self.listen, output_fd=self.output, notify_fd=self.notify, cgroup_fd=self.cgroup
-        )
-
-    def for_program(self) -> list[int]:
-        """Return what the program gets, in the order in which its plan has them."""
-        return [number for number in (self.output, self.listen, self.notify) if number is not None]
 
 
 class ForkServer:
@@ -77,27 +44,22 @@ class ForkServer:
 
     async def begin(self) -> None:
         """Run the process. If that fails it is said, and everything goes on without it."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setblocking(False)
+        launch = Launch(tuple(own_program("jlabd.warm.forking")), os.environ, cwd="", account=None, umask=0o077)
         try:
-            with theirs:
-                process = await _run(theirs.fileno())
+            with open(os.devnull, "r+b") as null:  # noqa: ASYNC230, PTH123  (no disk)
+                process, control = await begin_forker(launch, null.fileno())
             try:
                 async with asyncio.timeout(BEGIN_S):
-                    await receive(ours, 0)  # that it is ready, or that it has ended: then it will not answer
+                    await receive(control, 0)  # that it is ready, or that it has ended: then it will not answer
             except BaseException:
+                control.close()
                 process.abandon()
                 raise
         except (OSError, SpawnError) as error:
-            ours.close()
-            log.warning(
-                "jlabd forks by itself: its fork server cannot be started.", error=str(error) or "it takes too long"
-            )
-        except BaseException:
-            ours.close()
-            raise
+            why = str(error) or "it takes too long"
+            log.warning("jlabd forks by itself: its fork server cannot be started.", error=why)
         else:
-            self.process, self._births = process, Births(ours, PATIENCE_S)
+            self.process, self._births = process, Births(control, PATIENCE_S)
             asyncio.get_running_loop().add_reader(process.pidfd, self._died, self._births)
 
     def _died(self, births: Births) -> None:
@@ -108,54 +70,34 @@ class ForkServer:
         """Whether it is there, and has not failed."""
         return self._births is not None
 
-    async def spawn(
-        self,
-        launch: Launch,
-        *,
-        listen_fd: int | None,
-        output_fd: int,
-        notify_fd: int | None = None,
-        cgroup_fd: int | None = None,
-    ) -> Process:
+    async def spawn(self, launch: Launch, descriptors: Descriptors) -> Process:
         """Do as `processes.spawn.spawn` does: by the fork server if that can be, else by a fork of the daemon's own."""
-        if self._births is None or cgroup_fd is None:
-            return await spawn(
-                launch, listen_fd=listen_fd, output_fd=output_fd, notify_fd=notify_fd, cgroup_fd=cgroup_fd
-            )
-        given = _Given(output_fd, listen_fd, notify_fd, cgroup_fd)
+        births = self._births
+        if births is None or descriptors.cgroup is None:
+            return await _fork(launch, descriptors)
         with contextlib.ExitStack() as held:
             try:  # by the time that it is asked the caller's may have been closed
-                given = given.held(held)
+                descriptors = _held(descriptors, held)
             except OSError:
-                return await given.fork(launch)
+                return await _fork(launch, descriptors)
             try:
-                return await self._ask(self._births, launch, given)
-            except ForkError as error:
+                return await self._ask(births, launch, descriptors)
+            except (ForkError, OSError) as error:
                 log.info("The fork server did not fork; jlabd does.", reason=str(error))
-                return await given.fork(launch)
+                return await _fork(launch, descriptors)
 
-    async def _ask(self, births: Births, launch: Launch, given: _Given) -> Process:
-        """Have it started by the server. Raises ForkError if nothing was forked; SpawnError."""
-        with contextlib.ExitStack() as ours:
-            try:
-                plan = _plan(launch, given, ours)
-                channel, theirs = open_channel(ours)
-            except OSError as error:
-                raise ForkError(error.strerror or str(error), final=False) from error
-            try:
-                process = await births.birth(channel, theirs, given.cgroup)
-            except ForkError as error:
-                if error.final:
-                    self._give_up(births, str(error))
-                raise
-            try:
-                socket.send_fds(channel, [b"plan"], [plan, *given.for_program()])
-                data = await read_to_end(channel.fileno())
-            except BaseException as error:
-                process.abandon()
-                if isinstance(error, OSError):  # somebody has killed it already
-                    raise refused_by_system(error) from error
-                raise
+    async def _ask(self, births: Births, launch: Launch, descriptors: Descriptors) -> Process:
+        """Have it started by the server. Raises ForkError or OSError if nothing was forked; SpawnError."""
+        output, listen, notify, cgroup = astuple(descriptors)
+        # None: it is born in its cgroup.
+        plan = plan_start(launch, report=-1, output=output, listen=listen, notify=notify, cgroup=None)
+        inherited = replace(descriptors, cgroup=None).there()
+        try:
+            process, data = await births.start(pickle.dumps(plan), inherited, cgroup)
+        except ForkError as error:
+            if error.final:
+                self._give_up(births, str(error))
+            raise
         if data:
             process.abandon()
             raise refused_by_child(Report.decode(data), launch)
@@ -183,21 +125,27 @@ class ForkServer:
             process.abandon()
 
 
-async def _run(control: int) -> Process:
-    """Start the server with its end of the socket. Raises SpawnError, OSError."""
-    launch = Launch(tuple(own_program("jlabd.warm.forking")), os.environ, cwd="", account=None, umask=0o077)
-    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        return await spawn(launch, listen_fd=None, output_fd=null, notify_fd=control)
-    finally:
-        os.close(null)
+async def _fork(launch: Launch, descriptors: Descriptors) -> Process:
+    """Start the program by a fork of the daemon's own. Raises SpawnError."""
+    return await spawn(
+        launch,
+        listen_fd=descriptors.listen,
+        output_fd=descriptors.output,
+        notify_fd=descriptors.notify,
+        cgroup_fd=descriptors.cgroup,
+    )
 
 
-def _plan(launch: Launch, given: _Given, ours: contextlib.ExitStack) -> int:
-    """Return an open file with the plan, which is too long for a message. Raises OSError, SpawnError."""
-    plan = plan_start(launch, report=-1, output=given.output, listen=given.listen, notify=given.notify, cgroup=None)
-    file = os.memfd_create("jlabd", os.MFD_CLOEXEC)
-    ours.callback(os.close, file)
-    with open(file, "wb", closefd=False) as content:
-        pickle.dump(plan, content)
-    return file
+def _held(descriptors: Descriptors, held: contextlib.ExitStack) -> Descriptors:
+    """Return the same open files under numbers of our own. Raises OSError."""
+
+    def own(number: int | None) -> int | None:
+        if number is None:
+            return None
+        copy = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 0)
+        held.callback(os.close, copy)
+        return copy
+
+    output = own(descriptors.output)
+    assert output is not None
+    return Descriptors(output, own(descriptors.listen), own(descriptors.notify), own(descriptors.cgroup))

@@ -13,7 +13,6 @@ import os
 import socket
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Self
 
 from jlabd.core.launch import Launch
@@ -21,8 +20,8 @@ from jlabd.processes.child import Report
 from jlabd.processes.exits import wait_exit
 from jlabd.processes.marks import realtime_limit
 from jlabd.processes.refusals import refused_by_child
-from jlabd.processes.spawn import Process, complete_environment, must_switch, read_to_end, spawn
-from jlabd.warm.birth import Births, open_channel, receive
+from jlabd.processes.spawn import Process, complete_environment, must_switch
+from jlabd.warm.birth import Births, Descriptors, begin_forker, receive
 
 ANSWER_TIMEOUT_S = 10.0
 """For a fork, also on a machine that is busy with something else."""
@@ -30,24 +29,12 @@ FAREWELL_S = 1.0
 """For labs that are on their way, and for a parent to end when its socket was closed."""
 REPORT_SIZE = 4 * 1024 * 1024
 """Bytes that are read of what a parent says when it has imported."""
-LAST_WORDS_SIZE = 8192
-"""Bytes that are read of what stopped a lab: it may be its user who speaks."""
 SAID_SIZE = 400
 """Characters that are quoted of what was printed at import."""
 
 
 class UnfitError(Exception):
     """No labs can be forked; the text is a clause that says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Descriptors:
-    """What a lab inherits. They stay the caller's."""
-
-    output: int
-    listen: int
-    notify: int
-    cgroup: int | None
 
 
 class WarmParent:
@@ -75,21 +62,11 @@ class WarmParent:
         """Run a parent and return it; it is not ready before `imported`. Raises SpawnError, OSError."""
         output = os.memfd_create("jlabd", os.MFD_CLOEXEC)
         try:
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            try:
-                ours.setblocking(False)
-                process = await spawn(
-                    launch, listen_fd=None, output_fd=output, notify_fd=theirs.fileno(), cgroup_fd=cgroup_fd
-                )
-            except BaseException:
-                ours.close()
-                raise
-            finally:
-                theirs.close()
+            process, control = await begin_forker(launch, output, cgroup_fd)
         except BaseException:
             os.close(output)
             raise
-        return cls(tree, process, ours, output, launch.env)
+        return cls(tree, process, control, output, launch.env)
 
     async def imported(self, timeout_s: float) -> None:
         """Return when it has imported. Raises UnfitError: it is of no use then."""
@@ -139,15 +116,7 @@ class WarmParent:
         return self._under_way > 0
 
     async def _fork(self, launch: Launch, plan: bytes, descriptors: Descriptors) -> tuple[Process, str]:
-        with contextlib.ExitStack() as ours:
-            channel, theirs = open_channel(ours)
-            process = await self._births.birth(channel, theirs)
-            try:
-                _send_plan(channel, plan, descriptors)
-                data = await read_to_end(channel.fileno(), LAST_WORDS_SIZE)
-            except BaseException:
-                process.abandon()
-                raise
+        process, data = await self._births.start(plan, descriptors.there())
         if data.startswith(b"cold\0"):
             return process, _printable(data[5:].decode(errors="replace"))
         if data:
@@ -202,19 +171,6 @@ def _plan(launch: Launch) -> bytes:
         "no_new_privileges": launch.no_new_privileges,
     }
     return json.dumps(plan).encode()
-
-
-def _send_plan(channel: socket.socket, plan: bytes, descriptors: Descriptors) -> None:
-    file = os.memfd_create("jlabd", os.MFD_CLOEXEC)
-    try:
-        with open(file, "wb", closefd=False) as content:
-            content.write(plan)
-        given = [file, descriptors.output, descriptors.listen, descriptors.notify]
-        if descriptors.cgroup is not None:
-            given.append(descriptors.cgroup)
-        socket.send_fds(channel, [b"plan"], given)
-    finally:
-        os.close(file)
 
 
 async def _receive_file(channel: socket.socket) -> tuple[bytes, list[int]]:

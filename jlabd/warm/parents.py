@@ -19,9 +19,9 @@ from jlabd.processes.refusals import SpawnError
 from jlabd.processes.spawn import Process
 from jlabd.processes.tree import TreeKeeper
 from jlabd.threads import in_thread, in_thread_once
-from jlabd.warm.birth import ForkError
+from jlabd.warm.birth import Descriptors, ForkError
 from jlabd.warm.fitness import what_was_read
-from jlabd.warm.parent import Descriptors, UnfitError, WarmParent
+from jlabd.warm.parent import UnfitError, WarmParent
 from jlabd.warm.venv import Fingerprint, Venv
 
 PATIENCE_S = 15.0

@@ -18,6 +18,7 @@ from jlabd.processes.accounts import lookup
 from jlabd.processes.choice import choose_trees
 from jlabd.processes.marked_trees import MarkedTrees
 from jlabd.processes.spawn import spawn
+from jlabd.warm.birth import Descriptors
 from jlabd.warm.forkserver import ForkServer
 
 CHILDREN = Path(__file__).resolve().parents[2] / "children"
@@ -122,6 +123,15 @@ def starter(runtime_dir):
     starter.clean_up()
 
 
+def by_server(forks):
+    """Return what starts programs as `spawn` does, by a fork server."""
+
+    def start(launch, *, output_fd, listen_fd=None, notify_fd=None, cgroup_fd=None):
+        return forks.spawn(launch, Descriptors(output_fd, listen_fd, notify_fd, cgroup_fd))
+
+    return start
+
+
 @pytest.fixture(params=["fork", pytest.param("fork server", marks=pytest.mark.root)])
 async def each_starter(request, starter, runtime_dir):
     """A starter that forks itself, and one that has a fork server for that."""
@@ -133,7 +143,7 @@ async def each_starter(request, starter, runtime_dir):
         keeper.close()
         pytest.skip("NO CGROUP V2 that can be written here")
     await forks.begin()
-    yield dataclasses.replace(starter, how=forks.spawn, cgroup_fd=keeper.prepare("a", None).cgroup_fd)
+    yield dataclasses.replace(starter, how=by_server(forks), cgroup_fd=keeper.prepare("a", None).cgroup_fd)
     assert forks.works
     await forks.close()
     await keeper.kill("a")

@@ -15,6 +15,7 @@ from jlabd.processes.choice import choose_trees
 from jlabd.processes.exits import wait_exit
 from jlabd.processes.refusals import SpawnError
 from jlabd.warm.forkserver import ForkServer
+from tests.shells.processes.conftest import by_server
 
 pytestmark = pytest.mark.root
 
@@ -49,7 +50,7 @@ def server(forks):
 @pytest.fixture
 def start(forks, keeper, starter):
     """Start a program that stays, as “a”."""
-    starter.how, starter.cgroup_fd = forks.spawn, keeper.prepare("a", None).cgroup_fd
+    starter.how, starter.cgroup_fd = by_server(forks), keeper.prepare("a", None).cgroup_fd
 
     async def start(script="ignores_term.py"):
         return await starter.spawn(starter.launch(script))
@@ -71,7 +72,7 @@ async def test_it_is_born_where_it_belongs(start, keeper, forks, server):
 
 async def test_many_at_once(forks, keeper, starter):
     """A hundred that start at the same time all start, each with its own output."""
-    starter.how, starter.cgroup_fd = forks.spawn, keeper.prepare("a", None).cgroup_fd
+    starter.how, starter.cgroup_fd = by_server(forks), keeper.prepare("a", None).cgroup_fd
     launch = starter.launch("tells.py", argv=("/bin/sh", "-c", "echo $$"))
     processes = await asyncio.gather(*(starter.spawn(launch) for _ in range(100)))
     ends = await asyncio.gather(*map(wait_exit, processes))

@@ -13,7 +13,7 @@ import pytest
 from jlabd.core.launch import Launch
 from jlabd.jupyter.launchers import install
 from jlabd.processes.marked_trees import MarkedTrees
-from jlabd.warm.parent import Descriptors
+from jlabd.warm.birth import Descriptors
 from jlabd.warm.parents import Parents
 
 LABAPP = "class LabApp:\n    pass\n"

@@ -11,7 +11,7 @@ from jlabd.jupyter import folder as folders
 from jlabd.jupyter.plan import plan
 from jlabd.jupyter.settings import encode, lab_settings
 from jlabd.processes.exits import wait_exit
-from jlabd.warm.parent import Descriptors
+from jlabd.warm.birth import Descriptors
 from tests.shells.jupyter.labs import Server, short_folder, unix_spec, wait_for
 
 pytestmark = pytest.mark.jupyter
