@@ -125,8 +125,6 @@ class App:
         stack.push_async_callback(self._parents.close)
         self._forks = ForkServer()
         stack.push_async_callback(self._forks.close)
-        if self._trees.can_be_born_in():
-            self._tasks.start(self._forks.begin(), "fork server")
         around = Surroundings(
             daemon,
             self._trees,
@@ -215,6 +213,8 @@ class App:
         signals.let_in()
 
     def _start_background_work(self, stack: contextlib.AsyncExitStack) -> None:
+        if self._trees.can_be_born_in():
+            self._tasks.start(self._forks.begin(), "fork server")
         self._tasks.start(self._observer.observe(), "observer")
         self._tasks.start(self._front_door.watch(), "nginx watch")
         self._tasks.start(self._rotate_logs(), "log rotation")
