@@ -57,6 +57,10 @@ class Times:
     loaded: float
 
 
+def _read_clock() -> Clock:
+    return Clock(time.monotonic(), datetime.now(UTC))
+
+
 class Office:
     """Implements `control.supervisor.Supervisor`."""
 
@@ -81,6 +85,7 @@ class Office:
         self._journal = journal
         self._logs = logs
         self._times = times
+        self._clock = _read_clock()
         self._call_successor = call_successor
         self._own_user = own_name(os.geteuid())
         self._edits = asyncio.Lock()
@@ -102,8 +107,8 @@ class Office:
 
     def document(self) -> dict[str, Any]:
         """Return the status document."""
-        clock = Clock(time.monotonic(), datetime.now(UTC))
-        return document(self._facts(), [self._entry(name, clock) for name in self.names()], clock)
+        self._clock = self._clock.read_again(_read_clock())
+        return document(self._facts(), [self._entry(name, self._clock) for name in self.names()], self._clock)
 
     def health(self) -> tuple[bool, str]:
         """Return whether the daemon is well, and if not, why."""

@@ -32,6 +32,10 @@ class Observation:
 NOTHING_OBSERVED = Observation()
 
 
+AGREEMENT = timedelta(seconds=0.1)
+"""How far two readings of the clocks may be apart and still be the same time of day."""
+
+
 @dataclass(frozen=True, slots=True)
 class Clock:
     """Both clocks read at the same moment: `monotonic` in seconds, `wall` with a time zone."""
@@ -41,7 +45,18 @@ class Clock:
 
     def at(self, monotonic: float) -> str:
         """Return the moment `monotonic`, past or to come, in RFC 3339."""
-        return rfc3339(self.wall + timedelta(seconds=monotonic - self.monotonic))
+        return rfc3339(self._wall_at(monotonic))
+
+    def read_again(self, now: Clock) -> Clock:
+        """Return this reading as long as `now` agrees with it, else `now`: somebody has set the time of day.
+
+        Two clocks are never read at quite the same moment; what is past would be told with another millisecond each
+        time.
+        """
+        return self if abs(now.wall - self._wall_at(now.monotonic)) < AGREEMENT else now
+
+    def _wall_at(self, monotonic: float) -> datetime:
+        return self.wall + timedelta(seconds=monotonic - self.monotonic)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,15 @@ def test_entry_has_the_keys_of_the_product_page_in_their_order():
     assert list(_entry(Instance())) == expected.split()
 
 
+def test_what_is_past_keeps_its_moment():
+    """A clock that is read a little late changes nothing; one that was set is believed."""
+    late = Clock(1050.0, CLOCK.wall + timedelta(seconds=50.002))
+    assert CLOCK.read_again(late) is CLOCK
+    for offset_s in (-3600.0, -0.2, 0.2, 3600.0):
+        was_set = Clock(1050.0, CLOCK.wall + timedelta(seconds=50.0 + offset_s))
+        assert CLOCK.read_again(was_set) is was_set
+
+
 def test_ready_instance():
     """A ready instance is shown with what was observed, in RFC 3339 UTC."""
     instance = Instance(Desired.RUNNING, Actual.READY, "ready after 1.0 s", 940.5, 3, 4711, restarts=2)
